@@ -1,0 +1,92 @@
+"""Everything that can go wrong, as one tree.
+
+RoiaeError
+├── FatalError              trying again changes nothing: the input has to change
+│   ├── ConfigError         3   a setting is unknown, ill-typed or impossible
+│   ├── DataError           4   a hospital's data cannot be used
+│   │   ├── ManifestError       … manifest.csv says something impossible
+│   │   └── FrameError          … an image cannot be read
+│   ├── RunFolderError      5   the run folder is taken, foreign, of another configuration, or unwritable
+│   ├── CalibrationError    6   the gradient magnitudes give no usable loss weights
+│   ├── EngineError         7   the chosen engine is not installed or does not start
+│   └── RefusalError        8   a site refuses a request, or the coordinator a reply
+└── RetryableError          the same command may succeed later
+    └── QuorumError         10  too few hospitals contributed; `--resume` goes on from the last completed step
+
+The number is the exit code of the command that ends with the error; 1 is a defect of ours, 2 is the command line's own.
+A message says what happened, where, what was expected and what to do. It stays on the machine that raised it: what
+travels between hospital and coordinator is a `Reason`, never a text.
+"""
+
+from enum import StrEnum
+from typing import ClassVar
+
+
+class RoiaeError(Exception):
+    """Base of all errors that a person can act on; printed as one message without a traceback."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class FatalError(RoiaeError):
+    """Trying again changes nothing."""
+
+
+class RetryableError(RoiaeError):
+    """The same command may succeed later."""
+
+
+class ConfigError(FatalError):
+    exit_code = 3
+
+
+class DataError(FatalError):
+    exit_code = 4
+
+
+class ManifestError(DataError):
+    """`manifest.csv` says something impossible."""
+
+
+class FrameError(DataError):
+    """An image cannot be read."""
+
+
+class RunFolderError(FatalError):
+    exit_code = 5
+
+
+class CalibrationError(FatalError):
+    exit_code = 6
+
+
+class EngineError(FatalError):
+    exit_code = 7
+
+
+class Reason(StrEnum):
+    """Why a reply is missing or refused: the whole vocabulary that crosses the wire or enters `rounds.jsonl`."""
+
+    HELD_OUT = "held-out-site"
+    NOT_ASKED = "not-asked"
+    BAD_REQUEST = "bad-request"
+    SITE_FAILED = "site-failed"
+    NO_REPLY = "no-reply"
+    ARRAYS_MISMATCH = "arrays-mismatch"
+    NOT_FINITE = "not-finite"
+    NO_FRAMES = "no-frames"
+    BAD_METRICS = "bad-metrics"
+
+
+class RefusalError(FatalError):
+    """A site refuses a request, or the coordinator a reply; `reason` is all that travels."""
+
+    exit_code = 8
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class QuorumError(RetryableError):
+    exit_code = 10
