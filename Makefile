@@ -1,0 +1,36 @@
+# Every target makes .venv first, with the versions that constraints.txt pins.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+OUT ?= runs/quick
+
+.PHONY: simulate test test-slow check docs clean
+
+simulate: .venv/runs  ## three phantom hospitals through both phases, in minutes
+	$(BIN)/roiae-server simulate --config quick --out $(OUT) --resume
+
+test: .venv/develops  ## the quick tests
+	$(BIN)/python -m pytest
+
+test-slow: .venv/develops  ## the tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+check: .venv/develops  ## format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv dist runs
+
+# torch comes first and by its exact version: asked for by a range, pip may take another build of it.
+.venv/runs: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "roiae needs Python 3.11 or newer: make PYTHON=...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) install --constraint constraints.txt torch==2.13.0 hatchling
+	$(PIP) install --constraint constraints.txt --no-build-isolation --editable .
+	touch $@
+
+.venv/develops: .venv/runs
+	$(PIP) install --constraint constraints.txt --no-build-isolation --editable '.[dev,ray]'
+	touch $@

@@ -1,0 +1,66 @@
+"""The hospital's one door to Flower: a ClientApp that hands requests to a site and sends back its reply.
+
+Whatever goes wrong, what leaves is a `Reason`; the text stays in this machine's log.
+"""
+
+import logging
+import os
+from collections.abc import Callable
+
+os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
+
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+
+from roiae.contract import Reply, Request, parse_task
+from roiae.errors import Reason, RefusalError
+from roiae.site import Site
+
+CLIENT_APP_RAISED = 2  # Flower's code for an application's error
+log = logging.getLogger(__name__)
+
+
+def client_app(site_of: Callable[[Context], Site]) -> ClientApp:
+    """A ClientApp that answers train, evaluate and calibrate, and says which site it is.
+
+    Args:
+        site_of: the site that answers in a context; called for every message, so it should remember what it opened.
+    """
+    app = ClientApp()
+
+    def answer(message: Message, context: Context) -> Message:
+        try:
+            reply = site_of(context).answer(_request(message))
+        except RefusalError as refusal:
+            log.warning("request refused: %s", refusal)
+            return Message(Error(CLIENT_APP_RAISED, refusal.reason), reply_to=message)
+        except Exception:
+            log.exception("request failed")
+            return Message(Error(CLIENT_APP_RAISED, Reason.SITE_FAILED), reply_to=message)
+        return Message(_record(reply), reply_to=message)
+
+    def identify(message: Message, context: Context) -> Message:
+        return Message(RecordDict({"config": ConfigRecord({"site": site_of(context).name})}), reply_to=message)
+
+    app.train()(answer)
+    app.evaluate()(answer)
+    app.query("calibrate")(answer)
+    app.query("identify")(identify)
+    return app
+
+
+def _request(message: Message) -> Request:
+    content = message.content
+    task = parse_task(message.metadata.message_type, str(content.config_records["config"]["task"]))
+    arrays = {name: array.numpy() for name, array in content.array_records["arrays"].items()}
+    return Request(task, arrays)
+
+
+def _record(reply: Reply) -> RecordDict:
+    return RecordDict(
+        {
+            "arrays": ArrayRecord({name: Array(array) for name, array in reply.arrays.items()}),
+            "metrics": MetricRecord({**reply.metrics, "seconds": reply.seconds}),
+        }
+    )

@@ -1,0 +1,56 @@
+"""`roiae-server`: the coordinator's and the researcher's command."""
+
+import sys
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from roiae.cli import run_app
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def root() -> None:
+    """Coordinate a federation of hospitals, or simulate one on this machine."""
+
+
+@app.command()
+def simulate(
+    data: Annotated[Path | None, typer.Option(help="One folder a hospital; phantom hospitals without it.")] = None,
+    holdout: Annotated[str | None, typer.Option(help="The hospital held out; the last by name without it.")] = None,
+    config: Annotated[str | None, typer.Option(help="A YAML file, or a shipped preset: quick.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting, for example phase1.rounds=10.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The run's folder; must not exist yet.")] = Path("runs/simulation"),
+    engine: Annotated[Literal["local", "ray"], typer.Option(help="In this process, or in Ray workers.")] = "local",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, if there is one.")] = False,
+) -> None:
+    """Train phantom or real hospitals on this machine through both phases, one of them held out.
+
+    Settings are listed in docs/CONFIGURATION.md, exit codes in docs/FAILURES.md.
+    """
+    from rich.console import Console
+
+    from roiae.config import merge, parse_override, read_settings
+
+    layers: list[dict[str, Any]] = [read_settings(_config_path(config))] if config else []
+    settings = merge(*layers, *map(parse_override, set_ or []))
+
+    from roiae_server.simulate import Simulation
+    from roiae_server.simulate import simulate as run
+
+    run(Simulation(settings, data, holdout, out, engine, resume), Console())
+
+
+def _config_path(given: str) -> Path:
+    """A file of that name, else the shipped preset."""
+    preset = Path(str(files("roiae_server") / "presets" / f"{given}.yaml"))
+    return preset if not Path(given).exists() and preset.exists() else Path(given)
+
+
+def main() -> None:
+    sys.exit(run_app(app, "roiae-server"))

@@ -1,0 +1,218 @@
+"""The run, step by step: phase 1, calibration, phase 2, the control arm, and the score. Knows sites only by name.
+
+Every step asks, checks, and commits. What a step needs of the steps before it is in the run folder, so a run killed
+anywhere goes on from the step it was in, and ends with the same bytes.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any, Protocol
+
+from roiae.calibration import REFERENCE, calibrate
+from roiae.contract import (
+    NUM_EXAMPLES,
+    Arrays,
+    CalibrateTask,
+    EvaluateTask,
+    Reply,
+    Request,
+    Role,
+    Task,
+    TrainTask,
+)
+from roiae.errors import QuorumError, Reason, RefusalError, RoiaeError
+from roiae.losses import TERMS
+from roiae_server.admission import Metrics, admit_evaluation, admit_magnitudes, admit_update
+from roiae_server.plan import Step, learning_rate, plan
+from roiae_server.run_folder import RunFolder, RunState
+from roiae_server.transport import Aggregator, Outcome, Transport
+
+MODEL_FILES = {"phase1": "phase1.safetensors", "phase2": "final.safetensors", "control": "control.safetensors"}
+
+Line = dict[str, Any]  # of rounds.jsonl
+
+
+class Observer(Protocol):
+    """Is told what happens, for a person to see."""
+
+    def asked(self, step: Step, sites: list[str]) -> None: ...
+    def answered(self, step: Step, line: Line) -> None: ...
+    def completed(self, step: Step, done: int, steps: int) -> None: ...
+
+
+class Federation:
+    """One run over one transport.
+
+    Args:
+        run: the folder, with the resolved configuration and how far the run has come.
+        transport: reaches every site of the run.
+        new_aggregator: a fresh one for each phase.
+        initial_arrays: the untrained model's.
+        observer: is told of progress.
+    """
+
+    def __init__(
+        self,
+        run: RunFolder,
+        transport: Transport,
+        new_aggregator: Callable[[], Aggregator],
+        initial_arrays: Callable[[], Arrays],
+        observer: Observer,
+    ) -> None:
+        self._folder, self._transport, self._observer = run, transport, observer
+        self._new_aggregator, self._initial_arrays = new_aggregator, initial_arrays
+        self._config = run.config
+        self._sites = run.state.sites
+        self._sources = sorted(name for name, role in self._sites.items() if role is Role.SOURCE)
+        self._quorum = self._config.federation.quorum or max(2, len(self._sources) - 1)
+        self._arrays: Arrays = {}
+        self._aggregator = new_aggregator()
+        self._lines: list[Line] = []  # of the step in hand
+
+    def run(self) -> None:
+        """Do all steps that are not done yet.
+
+        Raises:
+            QuorumError: too few sites contributed to a step; the run is `failed` and can be resumed.
+            CalibrationError: the magnitudes give no usable weights; likewise.
+        """
+        if self._folder.state.checkpoint:
+            self._arrays, own = self._folder.load_checkpoint()
+            self._aggregator.restore(own)
+        steps = plan(self._config)
+        for index in range(self._folder.state.completed, len(steps)):
+            step, self._lines = steps[index], []
+            try:
+                after = self._do(step)
+            except RoiaeError as error:
+                self._fail(error)
+                raise
+            after = replace(after, completed=index + 1, step=step.name, round=step.round, reason=None)
+            after = replace(after, status="done" if index + 1 == len(steps) else "running")
+            self._folder.commit(after, self._lines, *self._checkpoint(step))
+            self._observer.completed(step, index + 1, len(steps))
+
+    def _do(self, step: Step) -> RunState:
+        """One step's work, and the state after it but for how far the run has come."""
+        state = self._folder.state
+        if step.name == "calibrate":
+            return replace(state, weights=self._calibrate(step))
+        if step.name == "score":
+            return replace(state, quality={**state.quality, step.arm: self._score(step)})
+        self._train(step)
+        return state
+
+    def _train(self, step: Step) -> None:
+        if step.round == 1:
+            self._aggregator = self._new_aggregator()
+            self._arrays = (
+                self._initial_arrays() if step.arm == "phase1" else self._folder.load_arrays(MODEL_FILES["phase1"])
+            )
+        proximal_mu = self._aggregator.configure(step.round, self._arrays)
+        task = self._train_task(step, proximal_mu)
+        replies = self._ask(step, task, self._sources, lambda reply: admit_update(reply, task.weights, self._arrays))
+        self._arrays = self._aggregator.aggregate(step.round, replies)
+        if step.last:
+            self._folder.save_arrays(MODEL_FILES[step.arm], self._arrays)
+
+    def _train_task(self, step: Step, proximal_mu: float) -> TrainTask:
+        train = self._config.train
+        phase = self._config.phase1 if step.arm == "phase1" else self._config.phase2
+        before = 0 if step.arm == "phase1" else self._config.phase1.rounds
+        weights = self._folder.state.weights if step.arm == "phase2" else {REFERENCE: 1.0}
+        return TrainTask(
+            **train.model_dump(exclude={"learning_rate"}),
+            model=self._config.model,
+            weights=weights,
+            learning_rate=learning_rate(train.learning_rate, step.round, phase.rounds),
+            local_epochs=phase.local_epochs,
+            proximal_mu=proximal_mu,
+            seed=self._config.seed,
+            round=before + step.round,
+        )
+
+    def _calibrate(self, step: Step) -> dict[str, float]:
+        task = CalibrateTask(**self._common(), terms=tuple(TERMS), batches=self._config.calibration.batches)
+        replies = self._ask(step, task, self._sources, lambda reply: admit_magnitudes(reply, TERMS))
+        calibration = calibrate(
+            {site: {term: reply.metrics[term] for term in TERMS} for site, reply in replies.items()},
+            {site: int(reply.metrics[NUM_EXAMPLES]) for site, reply in replies.items()},
+            self._config.calibration.max_ratio,
+        )
+        self._folder.write_json("calibration.json", calibration.to_json())
+        return calibration.weights
+
+    def _score(self, step: Step) -> dict[str, Metrics]:
+        """Quality of one model at every site, the held-out one among them."""
+        self._arrays = self._folder.load_arrays(MODEL_FILES[step.arm])
+        sites = sorted(self._sites)
+        replies = self._ask(step, EvaluateTask(**self._common()), sites, admit_evaluation)
+        for site in set(sites) - set(self._sources) - set(replies):
+            raise QuorumError(f"score: the held-out site {site} did not answer. Resume when it is back.")
+        scores = {site: admit_evaluation(reply) for site, reply in sorted(replies.items())}
+        if step.last:
+            self._folder.write_json("quality.json", {**self._folder.state.quality, step.arm: scores})
+        return scores
+
+    def _ask(self, step: Step, task: Task, sites: Iterable[str], admit: Callable[[Reply], Metrics]) -> dict[str, Reply]:
+        """The admitted replies to one task; every site's outcome becomes a line.
+
+        Raises:
+            QuorumError: fewer sources than the quorum contributed.
+        """
+        requests = {site: Request(task, self._arrays) for site in sites}
+        self._observer.asked(step, list(requests))
+        replies: dict[str, Reply] = {}
+        waiting = set(requests)
+        for outcome in self._transport.exchange(requests):
+            line = _line(step, outcome)
+            try:
+                if outcome.site not in waiting:
+                    held_out = self._sites.get(outcome.site) is Role.HELD_OUT
+                    raise RefusalError(Reason.HELD_OUT if held_out else Reason.NOT_ASKED, "this site was not asked")
+                waiting.remove(outcome.site)
+                if outcome.reply is not None:
+                    line |= {"status": "aggregated", "metrics": admit(outcome.reply), "seconds": outcome.reply.seconds}
+                    replies[outcome.site] = outcome.reply
+            except RefusalError as refusal:
+                line |= {"status": "refused", "reason": refusal.reason}
+            self._lines.append(line)
+            self._observer.answered(step, line)
+        self._lines.sort(key=lambda line: str(line["site"]))  # replies come in any order; a run's files do not
+        contributed = sum(site in replies for site in self._sources)
+        if contributed < self._quorum:
+            missing = ", ".join(f"{line['site']} ({line['reason']})" for line in self._lines if line["reason"])
+            raise QuorumError(
+                f"{step.name} round {step.round}: {contributed} of {len(self._sources)} source sites contributed, "
+                f"{self._quorum} are needed: {missing}. Mend what the reasons name, then resume the run."
+            )
+        return replies
+
+    def _common(self) -> dict[str, Any]:
+        train = self._config.train
+        return {"model": self._config.model, "batch_size": train.batch_size, "threads": train.threads}
+
+    def _checkpoint(self, step: Step) -> tuple[Arrays | None, Arrays]:
+        """What the step has changed of the weights and the aggregator's own state, if anything."""
+        if step.name in ("calibrate", "score"):
+            return None, {}
+        return self._arrays, self._aggregator.state
+
+    def _fail(self, error: RoiaeError) -> None:
+        """Record the step's lines and the reason; what had been admitted was not used, and is asked again."""
+        lines = [line | {"status": "discarded"} if line["status"] == "aggregated" else line for line in self._lines]
+        self._folder.commit(replace(self._folder.state, status="failed", reason=str(error)), lines, None, {})
+
+
+def _line(step: Step, outcome: Outcome) -> Line:
+    return {
+        "step": step.name,
+        "round": step.round,
+        "site": outcome.site,
+        "status": "missing",
+        "reason": outcome.reason,
+        "metrics": {},
+        "seconds": None,
+        "bytes_out": outcome.bytes_out,
+        "bytes_in": outcome.bytes_in,
+    }

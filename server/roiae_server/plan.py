@@ -1,0 +1,37 @@
+"""What a run does, as a list of steps; a step's result is committed as a whole."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from roiae.config import RunConfig
+
+Arm = Literal["phase1", "phase2", "control"]  # a model that is trained and scored
+
+WARM_UP = 2  # rounds
+
+
+@dataclass(frozen=True)
+class Step:
+    name: Literal["phase1", "calibrate", "phase2", "control", "score"]
+    round: int  # from 1 within the name; of score, one a model
+    last: bool  # of its name
+    arm: Arm  # the model that is trained, calibrated at or scored
+
+
+def plan(config: RunConfig) -> list[Step]:
+    """All steps of a run, in order."""
+    arms: list[Arm] = ["phase1", "phase2", "control"] if config.control else ["phase1", "phase2"]
+    rounds = {"phase1": config.phase1.rounds, "phase2": config.phase2.rounds, "control": config.phase2.rounds}
+    steps = {arm: [Step(arm, r, r == rounds[arm], arm) for r in range(1, rounds[arm] + 1)] for arm in arms}
+    score = [Step("score", i, i == len(arms), arm) for i, arm in enumerate(arms, start=1)]
+    calibrate = Step("calibrate", 1, True, "phase1")
+    return [*steps["phase1"], calibrate, *steps["phase2"], *steps.get("control", []), *score]
+
+
+def learning_rate(peak: float, round_: int, rounds: int) -> float:
+    """A linear warm-up over the first rounds, then half a cosine down towards zero; constant within a round."""
+    warm_up = min(WARM_UP, rounds - 1)
+    if round_ <= warm_up:
+        return peak * round_ / (warm_up + 1)
+    return peak * (1 + math.cos(math.pi * (round_ - 1 - warm_up) / (rounds - warm_up))) / 2

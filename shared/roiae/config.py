@@ -1,0 +1,258 @@
+"""The configuration of a run: strict, with every default written out, and one message for each mistake.
+
+A file, a shipped preset and `--set key=value` name the same dotted keys (`phase1.rounds`). What a run resolved to is
+written to its `config.yaml`, and that file is itself a valid configuration.
+"""
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from roiae.errors import ConfigError
+
+IMAGE_SIZE_STEP = 32  # five stride-2 stages
+IMAGE_SIZE_MIN = 192  # five MS-SSIM scales of an 11-pixel window need more than 160; the next multiple of 32 is taken
+
+StrategyName = Literal["fedavg", "fedprox", "fedadam", "fedmedian", "fedtrimmedavg"]
+Precision = Literal["float32", "bfloat16"]  # what `auto` resolves to
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class ModelConfig(_Section):
+    image_size: int = Field(256, description="side of the square a frame is resized to, px; a multiple of 32 from 192")
+    width: int = Field(32, ge=16, le=256, multiple_of=16, description="channels at a quarter of the resolution")
+    latent_dim: int = Field(128, ge=2, le=1024, description="length of the code")
+
+    @field_validator("image_size")
+    @classmethod
+    def _fits(cls, side: int) -> int:
+        if side < IMAGE_SIZE_MIN or side % IMAGE_SIZE_STEP:
+            raise ValueError(f"a multiple of {IMAGE_SIZE_STEP} from {IMAGE_SIZE_MIN}")
+        return side
+
+
+class PhaseConfig(_Section):
+    rounds: int = Field(ge=1, le=10_000, description="federated rounds")
+    local_epochs: int = Field(ge=1, le=100, description="passes over its training split that a site makes in a round")
+
+
+class TrainConfig(_Section):
+    batch_size: int = Field(16, ge=1, le=4096, description="frames a step")
+    learning_rate: float = Field(2e-3, gt=0, le=1, description="peak of each phase's schedule")
+    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="a fresh one each round; sgd is plain, no momentum")
+    weight_decay: float = Field(1e-4, ge=0, le=1, description="AdamW's decoupled decay")
+    clip_norm: float | None = Field(1.0, gt=0, description="largest gradient norm of a step; null for none")
+    augment: bool = Field(True, description="flip, shift and gain on the training frames")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of the network; losses are always float32"
+    )
+    threads: Literal["auto"] | Annotated[int, Field(ge=1, le=256)] = Field(
+        "auto", description="CPU threads of one site's work; equal bytes need equal numbers"
+    )
+
+
+class CalibrationConfig(_Section):
+    batches: int = Field(8, ge=1, le=1000, description="fixed training batches that the gradient is averaged over")
+    max_ratio: float = Field(10.0, gt=1, description="bound on one site's magnitude against the others' median")
+
+
+class StrategyConfig(_Section):
+    name: StrategyName = Field("fedavg", description="Flower's strategy object that aggregates")
+    proximal_mu: float = Field(0.01, gt=0, description="fedprox: weight of the squared distance to the round's start")
+    server_learning_rate: float = Field(0.01, gt=0, description="fedadam: eta")
+    trim: float = Field(0.2, ge=0, lt=0.5, description="fedtrimmedavg: share cut from either end")
+
+
+class FederationConfig(_Section):
+    quorum: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="sources that a step needs; null for all but one, and never fewer than two"
+    )
+
+
+class DataConfig(_Section):
+    validation_share: float = Field(0.2, gt=0, lt=1, description="share of the subjects kept from training")
+    max_bad_share: float = Field(0.0, ge=0, lt=1, description="share of unusable frames set aside before a run stops")
+
+
+class PhantomConfig(_Section):
+    hospitals: int = Field(3, ge=3, le=256, description="phantom hospitals when no data folder is given")
+    subjects: int = Field(200, ge=5, le=100_000, description="subjects, and frames, of each phantom hospital")
+
+
+class RunConfig(_Section):
+    """Everything that decides a run's numbers."""
+
+    seed: int = Field(0, ge=0, lt=2**31, description="of initial weights, order of frames, augmentation, phantoms")
+    control: bool = Field(True, description="also continue phase 1 for as many rounds as phase 2 has")
+    model: ModelConfig = ModelConfig()
+    phase1: PhaseConfig = PhaseConfig(rounds=40, local_epochs=3)
+    phase2: PhaseConfig = PhaseConfig(rounds=20, local_epochs=3)
+    train: TrainConfig = TrainConfig()
+    calibration: CalibrationConfig = CalibrationConfig()
+    strategy: StrategyConfig = StrategyConfig()
+    federation: FederationConfig = FederationConfig()
+    data: DataConfig = DataConfig()
+    phantom: PhantomConfig = PhantomConfig()
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+class _Yaml(yaml.SafeLoader):
+    """YAML 1.2's floats: in YAML 1.1, which PyYAML reads, `1e-3` is a string."""
+
+
+_Yaml.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$"),
+    list("-+0123456789."),
+)
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Settings of a YAML file as a nested mapping, not yet checked against the schema.
+
+    Raises:
+        ConfigError: the file is missing, empty, not YAML or not a mapping.
+    """
+    try:
+        settings = yaml.load(path.read_text(encoding="utf-8"), Loader=_Yaml)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}). Give the path of a YAML file.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8 text. Give the path of a YAML file.") from error
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f":{where.line + 1}" if where else ""
+        raise ConfigError(f"{path}{line}: is not valid YAML ({getattr(error, 'problem', error)}).") from error
+    if settings is None:
+        raise ConfigError(f"{path}: is empty. Leave --config out for the defaults, or name at least one key.")
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{path}: expected `key: value` lines, found {_kind(settings)}.")
+    return settings
+
+
+def parse_override(text: str) -> dict[str, Any]:
+    """`phase1.rounds=10` as `{"phase1": {"rounds": 10}}`."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {text}: expected KEY=VALUE, for example --set phase1.rounds=10.")
+    try:
+        parsed: Any = yaml.load(value, Loader=_Yaml)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {text}: the value is not valid YAML.") from error
+    for name in reversed(key.strip().split(".")):
+        parsed = {name: parsed}
+    assert isinstance(parsed, dict)
+    return parsed
+
+
+def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested mappings laid over each other, the last one on top."""
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            below = merged.get(key)
+            merged[key] = merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def build_config(settings: Mapping[str, Any]) -> RunConfig:
+    """Check nested settings against the schema.
+
+    Raises:
+        ConfigError: naming every unknown key, with the nearest known one, and every ill-typed or impossible value.
+    """
+    defaults = RunConfig().model_dump()
+    try:
+        return RunConfig.model_validate(merge(defaults, settings))
+    except ValidationError as error:
+        problems: dict[str, list[Any]] = {}  # by key: a value that fits no member of a union has one problem a member
+        for problem in error.errors():
+            problems.setdefault(_key_of(problem["loc"]), []).append(problem)
+        raise ConfigError("\n".join(_explain(key, found) for key, found in problems.items())) from None
+
+
+def differences(given: Mapping[str, Any], existing: RunConfig) -> list[str]:
+    """What the given settings would change in an existing run, a line a key; `auto` changes nothing."""
+    stands = existing.model_dump(mode="json")
+    wanted = dict(flatten(build_config(merge(stands, given)).model_dump(mode="json")))
+    return [
+        f"{key}: {value} in the run, {wanted[key]} now"
+        for key, value in flatten(stands)
+        if wanted[key] not in (value, "auto")
+    ]
+
+
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values of nested settings, in order."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def fields() -> Iterator[tuple[str, Any, str]]:
+    """Every dotted key with its default and its description, in order."""
+    descriptions = dict(_descriptions(RunConfig))
+    for key, default in flatten(RunConfig().model_dump(mode="json")):
+        yield key, default, descriptions[key]
+
+
+def _descriptions(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _descriptions(field.annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", field.description or ""
+
+
+def _key_of(location: Sequence[int | str]) -> str:
+    """The dotted key, without the members of a union that pydantic names behind it."""
+    key = ""
+    for part in map(str, location):
+        dotted = f"{key}.{part}" if key else part
+        if key and any(name == key for name, _, _ in fields()):
+            return key
+        key = dotted
+    return key
+
+
+def _explain(key: str, problems: Sequence[Any]) -> str:
+    if problems[0]["type"] == "extra_forbidden":
+        near = _nearest(key)
+        return f"{key}: no such setting. " + (f"Did you mean {near}?" if near else "docs/CONFIGURATION.md lists them.")
+    expected = " or ".join(
+        str(problem["msg"]).removeprefix("Value error, ").removeprefix("Input should be ").removeprefix("a valid ")
+        for problem in problems
+    )
+    if problems[0]["type"] == "model_type":
+        expected = "a mapping of settings"
+    return f"{key}: expected {expected}; found {_kind(problems[0]['input'])}."
+
+
+def _nearest(key: str) -> str | None:
+    """The known key, or section, that an unknown one most likely meant."""
+    known = [name for name, _, _ in fields()]
+    sections = {name.rpartition(".")[0] for name in known} - {""}
+    whole = difflib.get_close_matches(key, [*known, *sections], n=1, cutoff=0.75)
+    leaves = {name.rpartition(".")[2]: name for name in reversed(known)}
+    leaf = difflib.get_close_matches(key.rpartition(".")[2], leaves, n=1, cutoff=0.75)
+    return whole[0] if whole else leaves[leaf[0]] if leaf else None
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    return f"{value!r}"

@@ -1,0 +1,123 @@
+"""What a coordinator may ask of a site, and what a site answers: the whole contract, without a transport.
+
+A request is a task (settings, checked strictly on arrival) and the weights it is about. A reply is arrays and numbers.
+There is no field that could carry an image, a latent, a name or a path.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from roiae.config import ModelConfig, Precision
+from roiae.errors import Reason, RefusalError
+from roiae.losses import TERMS
+
+Arrays = dict[str, NDArray[Any]]  # a model's weights by name, float32; the names and order of its state dict
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+NUM_EXAMPLES = "num-examples"  # Flower's own key for the weight of a reply: its training frames
+VALIDATION = "validation_"  # before the quality sums of the weights that a site received
+
+
+def _known_term(name: str) -> str:
+    if name not in TERMS:
+        raise ValueError(f"one of {', '.join(TERMS)}")
+    return name
+
+
+TermName = Annotated[str, AfterValidator(_known_term)]
+
+
+class Role(StrEnum):
+    """A held-out site evaluates and never contributes to weights or calibration."""
+
+    SOURCE = "source"
+    HELD_OUT = "held-out"
+
+
+class _Task(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    model: ModelConfig
+    batch_size: int = Field(ge=1, le=4096)
+    threads: int = Field(ge=1, le=256)
+
+
+class TrainTask(_Task):
+    """Evaluate the weights on the validation split, then train on them for some epochs."""
+
+    weights: dict[TermName, Positive] = Field(min_length=1, description="a phase is this table")
+    learning_rate: Positive
+    local_epochs: int = Field(ge=1, le=100)
+    optimizer: Literal["adamw", "sgd"]
+    weight_decay: float = Field(ge=0, allow_inf_nan=False)
+    clip_norm: Positive | None
+    proximal_mu: float = Field(ge=0, allow_inf_nan=False)
+    augment: bool
+    precision: Precision
+    seed: int = Field(ge=0)
+    round: int = Field(ge=1, description="counted from the run's start; phase 2 and its control count alike")
+
+
+class CalibrateTask(_Task):
+    """Measure the gradient magnitude of each term at the weights."""
+
+    terms: tuple[TermName, ...] = Field(min_length=1)
+    batches: int = Field(ge=1)
+
+
+class EvaluateTask(_Task):
+    """Reconstruction quality on the validation split; on all frames of a held-out site."""
+
+
+Task = TrainTask | CalibrateTask | EvaluateTask
+
+# The name under which each task crosses the wire: Flower routes by it.
+TASKS: Mapping[str, type[Task]] = {"train": TrainTask, "query.calibrate": CalibrateTask, "evaluate": EvaluateTask}
+
+
+@dataclass(frozen=True)
+class Request:
+    task: Task
+    arrays: Arrays
+
+    @property
+    def kind(self) -> str:
+        return next(kind for kind, task in TASKS.items() if type(self.task) is task)
+
+
+@dataclass(frozen=True)
+class Reply:
+    metrics: dict[str, float]
+    arrays: Arrays
+    seconds: float  # the site's own work
+
+
+def parse_task(kind: str, text: str) -> Task:
+    """The task that arrived as JSON.
+
+    Raises:
+        RefusalError: settings that do not fit the kind of request.
+    """
+    try:
+        return TASKS[kind].model_validate_json(text)
+    except ValidationError as error:
+        raise RefusalError(Reason.BAD_REQUEST, f"a {kind} request does not fit the contract: {error}") from None
+
+
+def check_arrays(arrays: Arrays, expected: Arrays) -> None:
+    """Refuse arrays that are not exactly the expected names, shapes and types, or not finite.
+
+    Raises:
+        RefusalError: `arrays-mismatch` or `not-finite`.
+    """
+    layout = {name: (array.shape, array.dtype) for name, array in arrays.items()}
+    if layout != {name: (array.shape, array.dtype) for name, array in expected.items()}:
+        raise RefusalError(Reason.ARRAYS_MISMATCH, "names, shapes or types of the arrays are not the model's")
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        raise RefusalError(Reason.NOT_FINITE, "an array holds NaN or infinity")

@@ -1,0 +1,189 @@
+"""`manifest.csv`, the contract between a hospital and this project.
+
+    image,subject,roi_x0,roi_y0,roi_x1,roi_y1[,split][,mm_per_px]
+
+One row a frame. `image` is a path below the folder; the box is in pixels of the stored frame, x to the right, y down,
+end exclusive. `split` is `train`, `validation` or empty; `mm_per_px` a pixel's size, or empty. Other columns are
+ignored. Commas, semicolons or tabs; with or without a byte order mark; any line ends.
+"""
+
+import csv
+import difflib
+import io
+import math
+import re
+import textwrap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from roiae.errors import DataError, ManifestError
+
+MANIFEST = "manifest.csv"
+BOX_COLUMNS = ("roi_x0", "roi_y0", "roi_x1", "roi_y1")
+REQUIRED_COLUMNS = ("image", "subject", *BOX_COLUMNS)
+OPTIONAL_COLUMNS = ("split", "mm_per_px")
+SPLITS = ("train", "validation")
+_WHOLE_NUMBER = re.compile(r"(-?[0-9]{1,9})(?:\.0*)?")  # spreadsheets and pandas write 79 as 79.0
+
+
+@dataclass(frozen=True)
+class ManifestRow:
+    """One frame, as the manifest describes it."""
+
+    image: Path  # absolute, inside the site's folder
+    line: int  # in manifest.csv, from 1
+    subject: str
+    box: tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels of the stored frame, end exclusive
+    split: str | None  # train, validation, or not stated
+    mm_per_px: float | None
+
+
+def read_manifest(folder: Path) -> list[ManifestRow]:
+    """The rows of a site's manifest, in its order. Images are not opened, and boxes not compared with them.
+
+    Raises:
+        DataError: the folder is missing, empty or holds no manifest.csv.
+        ManifestError: the manifest says something impossible; the message names the line.
+    """
+    path = _find(folder)
+    records = _records(path, _text(path))
+    line, header = next(records, (1, []))
+    columns = _columns(path, line, header)
+    root = folder.resolve()
+    rows: list[ManifestRow] = []
+    first_lines: dict[Path, int] = {}
+    for line, record in records:
+        if len(record) < len(header) or any(record[len(header) :]):
+            raise ManifestError(f"{path}:{line}: {len(record)} fields where the header has {len(header)}.")
+        row = _row(f"{path}:{line}", line, root, {name: record[place] for name, place in columns.items()})
+        first = first_lines.setdefault(row.image, line)
+        if first != line:
+            raise ManifestError(
+                f"{path}:{line}: {row.image.name} is in line {first} already. Expected one row a frame; remove one."
+            )
+        rows.append(row)
+    if not rows:
+        raise ManifestError(f"{path}:{line}: no rows below the header. Expected one row a frame.")
+    return rows
+
+
+def _find(folder: Path) -> Path:
+    """The path of a site's manifest.
+
+    Raises:
+        DataError: the folder is missing, empty or holds no manifest.csv.
+    """
+    expected = f"Expected a folder with {MANIFEST} and the images it lists."
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder. {expected}")
+    path = folder / MANIFEST
+    if not path.is_file():
+        names = sorted(entry.name for entry in folder.iterdir())
+        found = textwrap.shorten(", ".join(names), 200) if names else "nothing: the folder is empty"
+        raise DataError(f"{folder}: no {MANIFEST}. {expected} Found {found}.")
+    return path
+
+
+def _text(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ManifestError(f"{path}:{line}: not UTF-8 text. Save the table as 'CSV UTF-8'.") from error
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise ManifestError(f"{path}:{line}: binary data. Save the table as 'CSV UTF-8'.")
+    return text
+
+
+def _records(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
+    """Line and stripped fields of each record that is not blank; the delimiter is the first line's most frequent."""
+    first_line = text.lstrip().partition("\n")[0]
+    delimiter = max(",;\t", key=first_line.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    line = 1
+    try:
+        for record in reader:
+            fields = [field.strip() for field in record]
+            if any(fields):
+                yield line, fields
+            line = reader.line_num + 1  # a quoted field may span lines: a record is named by its first
+    except csv.Error as error:
+        raise ManifestError(f"{path}:{line}: not a CSV table ({error}).") from error
+
+
+def _columns(path: Path, line: int, header: list[str]) -> dict[str, int]:
+    missing = [name for name in REQUIRED_COLUMNS if name not in header]
+    if missing:
+        others = [name for name in header if name and name not in REQUIRED_COLUMNS]
+        raise ManifestError(
+            f"{path}:{line}: no column {', '.join(_with_nearest(name, others) for name in missing)}. "
+            f"Expected {','.join(REQUIRED_COLUMNS)}; found {textwrap.shorten(','.join(header), 200) or 'nothing'}."
+        )
+    known = [name for name in (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS) if name in header]
+    for name in known:
+        if header.count(name) > 1:
+            raise ManifestError(
+                f"{path}:{line}: column '{name}' occurs {header.count(name)} times; remove all but one."
+            )
+    return {name: header.index(name) for name in known}
+
+
+def _with_nearest(name: str, others: list[str]) -> str:
+    folded = {other.casefold(): other for other in others}
+    nearest = difflib.get_close_matches(name, folded, n=1, cutoff=0.4)
+    return f"'{name}' (nearest: '{folded[nearest[0]]}')" if nearest else f"'{name}'"
+
+
+def _row(where: str, line: int, root: Path, fields: Mapping[str, str]) -> ManifestRow:
+    if not fields["subject"]:
+        raise ManifestError(f"{where}: no subject. Frames are split by subject; give each woman an id of her own.")
+    split = fields.get("split") or None
+    if split is not None and split not in SPLITS:
+        raise ManifestError(f"{where}: split is {split!r}; expected 'train', 'validation' or nothing.")
+    x0, y0, x1, y1 = (_pixels(where, name, fields[name]) for name in BOX_COLUMNS)
+    return ManifestRow(
+        image=_image(where, root, fields["image"]),
+        line=line,
+        subject=fields["subject"],
+        box=(x0, y0, x1, y1),
+        split=split,
+        mm_per_px=_millimetres(where, fields.get("mm_per_px", "")),
+    )
+
+
+def _image(where: str, root: Path, name: str) -> Path:
+    relative = PurePosixPath(name.replace("\\", "/"))
+    if not name or relative.is_absolute() or ".." in relative.parts:
+        raise ManifestError(f"{where}: image is {name!r}; expected a path below {root}, without '..'.")
+    try:
+        image = (root / relative).resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ManifestError(f"{where}: image {name!r} cannot be followed ({error}).") from error
+    if not image.is_relative_to(root):
+        raise ManifestError(f"{where}: image {name!r} is a link that leaves {root}; put the file itself below it.")
+    return image
+
+
+def _pixels(where: str, column: str, value: str) -> int:
+    match = _WHOLE_NUMBER.fullmatch(value)
+    if match is None:
+        raise ManifestError(f"{where}: {column} is {value!r}; expected a whole number of pixels.")
+    return int(match[1])
+
+
+def _millimetres(where: str, value: str) -> float | None:
+    if not value:
+        return None
+    try:
+        millimetres = float(value.replace(",", "."))
+    except ValueError:
+        millimetres = math.nan
+    if not 0 < millimetres < math.inf:
+        raise ManifestError(f"{where}: mm_per_px is {value!r}; expected millimetres above 0, or nothing.")
+    return millimetres

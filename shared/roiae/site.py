@@ -1,0 +1,119 @@
+"""A hospital's answers, from its local data. What is returned here is all that can leave."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from roiae.calibration import gradient_magnitudes
+from roiae.contract import (
+    NUM_EXAMPLES,
+    VALIDATION,
+    Arrays,
+    CalibrateTask,
+    EvaluateTask,
+    Reply,
+    Request,
+    Role,
+    Task,
+    TrainTask,
+    check_arrays,
+)
+from roiae.data.site_data import SiteData
+from roiae.errors import Reason, RefusalError
+from roiae.model import Autoencoder
+from roiae.training import arrays_of, calibration_batches, evaluate, load_arrays, train_round
+
+
+@dataclass(frozen=True)
+class Site:
+    """One hospital: its name and role in the federation, and its data."""
+
+    name: str
+    role: Role
+    data: SiteData
+
+    def answer(self, request: Request) -> Reply:
+        """Do what is asked, or refuse.
+
+        Raises:
+            RefusalError: this site is held out and asked to contribute, or the weights are not the model's.
+        """
+        task = request.task
+        if self.role is Role.HELD_OUT and not isinstance(task, EvaluateTask):
+            raise RefusalError(Reason.HELD_OUT, f"{self.name} is held out: it evaluates, and contributes nothing")
+        began = time.perf_counter()
+        torch.set_num_threads(task.threads)
+        model = _model(task, request.arrays)
+        arrays: Arrays = {}
+        match task:
+            case TrainTask():
+                metrics = self._train(model, task)
+                arrays = arrays_of(model)
+            case CalibrateTask():
+                metrics = self._calibrate(model, task)
+            case EvaluateTask():
+                metrics = self._evaluate(model, task)
+        return Reply(metrics, arrays, seconds=time.perf_counter() - began)
+
+    def _train(self, model: Autoencoder, task: TrainTask) -> dict[str, float]:
+        received = evaluate(model, self.data.validation, task.batch_size)
+        training = train_round(model, self.data.train, task, site=self.name)
+        return {
+            NUM_EXAMPLES: float(len(self.data.train)),
+            "frames_a_second": training.frames / training.seconds,
+            **training.losses,
+            **{f"{VALIDATION}{name}": total for name, total in received.to_sums().items()},
+        }
+
+    def _calibrate(self, model: Autoencoder, task: CalibrateTask) -> dict[str, float]:
+        batches = calibration_batches(self.data.train, task.batch_size, task.batches)
+        return {NUM_EXAMPLES: float(len(self.data.train)), **gradient_magnitudes(model, batches, task.terms)}
+
+    def _evaluate(self, model: Autoencoder, task: EvaluateTask) -> dict[str, float]:
+        """On the validation split of a source; a held-out site has trained on nothing, so all its frames count."""
+        total = evaluate(model, self.data.validation, task.batch_size)
+        if self.role is Role.HELD_OUT:
+            total += evaluate(model, self.data.train, task.batch_size)
+        return total.to_sums()
+
+
+@dataclass(frozen=True)
+class SiteFolder:
+    """Where a hospital's data lie and how they are read: all that is needed to open the site, in any process."""
+
+    name: str
+    role: Role
+    folder: Path
+    cache_dir: Path
+    image_size: int
+    validation_share: float
+    max_bad_share: float
+
+    def open(self, on_frame: Callable[[int, int], None] | None = None) -> Site:
+        """The site with its data, from the cache where that holds them.
+
+        Args:
+            on_frame: called with (frames read, frames in all) while they are decoded.
+
+        Raises:
+            DataError: the folder, its manifest or a frame cannot be used.
+        """
+        data = SiteData.open(
+            self.folder,
+            image_size=self.image_size,
+            cache_dir=self.cache_dir,
+            validation_share=self.validation_share,
+            max_bad_share=self.max_bad_share,
+            on_frame=on_frame,
+        )
+        return Site(self.name, self.role, data)
+
+
+def _model(task: Task, arrays: Arrays) -> Autoencoder:
+    model = Autoencoder(**task.model.model_dump())
+    check_arrays(arrays, arrays_of(model))
+    load_arrays(model, arrays)
+    return model

@@ -1,0 +1,119 @@
+"""One site's work on one request: train for a round, evaluate. Nothing is kept between rounds.
+
+Deterministic in (run seed, site, round) for a given number of threads and precision: the order of frames and their
+augmentation come from a generator of their own, and the optimiser starts afresh.
+"""
+
+import hashlib
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from roiae.contract import Arrays, TrainTask
+from roiae.data.augment import augment
+from roiae.data.site_data import FrameSet
+from roiae.losses import phase_loss
+from roiae.metrics import Quality, quality
+from roiae.model import Autoencoder
+
+
+@dataclass(frozen=True)
+class Training:
+    """What one round of local training did."""
+
+    losses: dict[str, float]  # "loss" and each term by name, means over the frames seen
+    frames: int  # seen, an epoch counting each once
+    seconds: float
+
+
+def round_seed(seed: int, site: str, round_: int) -> int:
+    """A 63-bit seed of its own for each (run seed, site, round)."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{site}/{round_}".encode()).digest()[:8], "big") >> 1
+
+
+def train_round(model: Autoencoder, data: FrameSet, task: TrainTask, *, site: str) -> Training:
+    """Train the model in place on a site's training split for the task's epochs."""
+    generator = torch.Generator().manual_seed(round_seed(task.seed, site, task.round))
+    model.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = _optimizer(model, task)
+    start = [parameter.detach().clone() for parameter in model.parameters()]
+    sums: dict[str, float] = {}
+    seen, began = 0, time.perf_counter()
+    for _ in range(task.local_epochs):
+        for frames, rois in shuffled_batches(data, task.batch_size, generator):
+            if task.augment:
+                frames, rois = augment(frames, rois, generator)
+            with torch.autocast("cpu", torch.bfloat16, enabled=task.precision == "bfloat16"):
+                recon = model(frames.contiguous(memory_format=torch.channels_last))
+            loss, terms = phase_loss(task.weights, recon, frames, rois)
+            if task.proximal_mu:
+                loss = loss + task.proximal_mu / 2 * _squared_distance(model, start)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            if task.clip_norm is not None:
+                nn.utils.clip_grad_norm_(model.parameters(), task.clip_norm)
+            optimizer.step()
+            seen += len(frames)
+            for name, value in {"loss": loss, **terms}.items():
+                sums[name] = sums.get(name, 0.0) + float(value.detach()) * len(frames)
+    return Training({name: total / seen for name, total in sums.items()}, seen, time.perf_counter() - began)
+
+
+@torch.no_grad()
+def evaluate(model: Autoencoder, data: FrameSet, batch_size: int) -> Quality:
+    """Sums of the reconstruction quality over all frames, network in float32."""
+    model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    total = Quality()
+    for frames, rois in ordered_batches(data, batch_size):
+        total += quality(model(frames.contiguous(memory_format=torch.channels_last)), frames, rois)
+    return total
+
+
+def shuffled_batches(data: FrameSet, batch_size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    """Every frame once, in batches of nearly equal size, so that no small remainder takes a full step."""
+    order = torch.randperm(len(data), generator=generator).numpy()
+    for indices in np.array_split(order, math.ceil(len(data) / batch_size)):
+        yield data.batch(indices)
+
+
+def ordered_batches(data: FrameSet, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Every frame once, in the manifest's order; the last batch may be smaller."""
+    for first in range(0, len(data), batch_size):
+        yield data.batch(np.arange(first, min(first + batch_size, len(data))))
+
+
+def calibration_batches(data: FrameSet, batch_size: int, batches: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The first `batches` full batches in the manifest's order; all frames where there is no full batch."""
+    full = len(data) // batch_size
+    if not full:
+        yield data.batch(np.arange(len(data)))
+    for index in range(min(full, batches)):
+        yield data.batch(np.arange(index * batch_size, (index + 1) * batch_size))
+
+
+def arrays_of(model: nn.Module) -> Arrays:
+    """The model's state by name, float32, copied."""
+    return {name: value.detach().contiguous().numpy().copy() for name, value in model.state_dict().items()}
+
+
+def load_arrays(model: nn.Module, arrays: Arrays) -> None:
+    """Put arrays of the model's own layout into it."""
+    model.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in arrays.items()})
+
+
+def _optimizer(model: nn.Module, task: TrainTask) -> torch.optim.Optimizer:
+    if task.optimizer == "sgd":
+        return torch.optim.SGD(model.parameters(), lr=task.learning_rate)
+    return torch.optim.AdamW(
+        model.parameters(), lr=task.learning_rate, weight_decay=task.weight_decay, betas=(0.9, 0.99), foreach=True
+    )
+
+
+def _squared_distance(model: nn.Module, start: list[Tensor]) -> Tensor:
+    """‖w − w₀‖² (Li et al. 2020, FedProx)."""
+    return torch.stack([(p - p0).square().sum() for p, p0 in zip(model.parameters(), start, strict=True)]).sum()

@@ -1,0 +1,127 @@
+"""Small hospitals for every test: arrays in memory for the logic, phantom folders for what reads a disk."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch: small tests on shared cores, and equal bytes everywhere
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from roiae.config import ModelConfig
+from roiae.contract import Arrays, Role, TrainTask
+from roiae.data.phantom import SCANNERS, write_hospital
+from roiae.data.site_data import FrameSet, SiteData
+from roiae.model import Autoencoder
+from roiae.site import Site
+from roiae.training import arrays_of
+
+SIDE = 192
+MODEL = ModelConfig(image_size=SIDE, width=16, latent_dim=8)
+TINY = {
+    "model.image_size": SIDE,
+    "model.width": 16,
+    "model.latent_dim": 8,
+    "phase1.rounds": 2,
+    "phase1.local_epochs": 1,
+    "phase2.rounds": 2,
+    "phase2.local_epochs": 1,
+    "train.batch_size": 8,
+    "train.threads": 1,
+    "calibration.batches": 1,
+}
+REAL_FRAMES = Path(__file__).parents[2] / "shared" / "data" / "nt"
+
+
+@pytest.fixture
+def frame_set() -> Callable[[int, int], FrameSet]:
+    """Smooth random frames with a ROI each, in memory: (number of frames, seed)."""
+
+    def make(frames: int, seed: int) -> FrameSet:
+        generator = torch.Generator().manual_seed(seed)
+        coarse = torch.rand(frames, 1, 24, 24, generator=generator)
+        smooth = F.interpolate(coarse, size=(SIDE, SIDE), mode="bicubic").clamp(0, 1)
+        rng = np.random.default_rng(seed)
+        corner = rng.integers(0, SIDE - 60, (frames, 2))
+        rois = np.concatenate([corner, corner + rng.integers(8, 60, (frames, 2))], axis=1)
+        return FrameSet(
+            (smooth[:, 0] * 255).to(torch.uint8).numpy(),
+            rois,
+            tuple(f"S{seed}-{index}" for index in range(frames)),
+            np.full((frames, 2), np.nan),
+        )
+
+    return make
+
+
+@pytest.fixture
+def make_site(frame_set: Callable[[int, int], FrameSet]) -> Callable[..., Site]:
+    """A site in memory: (name, training frames, validation frames, role)."""
+
+    def make(name: str, train: int = 6, validation: int = 3, role: Role = Role.SOURCE) -> Site:
+        seed = sum(name.encode())
+        data = SiteData(frame_set(train, seed), frame_set(validation, seed + 1), (), fingerprint=name)
+        return Site(name, role, data)
+
+    return make
+
+
+@pytest.fixture
+def initial() -> Arrays:
+    """The tiny model's untrained weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        return arrays_of(Autoencoder(**MODEL.model_dump()))
+
+
+@pytest.fixture
+def train_task() -> TrainTask:
+    """One plain step on everything: SGD, float32, no clipping, no augmentation."""
+    return TrainTask(
+        model=MODEL,
+        batch_size=64,
+        threads=1,
+        weights={"ms_ssim": 1.0},
+        learning_rate=0.1,
+        local_epochs=1,
+        optimizer="sgd",
+        weight_decay=0.0,
+        clip_norm=None,
+        proximal_mu=0.0,
+        augment=False,
+        precision="float32",
+        seed=0,
+        round=1,
+    )
+
+
+@pytest.fixture(scope="session")
+def hospitals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three phantom hospitals of sixteen subjects, as folders; no test changes them."""
+    folder = tmp_path_factory.mktemp("hospitals")
+    for index, (name, scanner) in enumerate(zip(("alpha", "beta", "gamma"), SCANNERS, strict=False)):
+        write_hospital(folder / name, scanner, subjects=16, seed=index)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def tiny_run(
+    hospitals: Path, cache_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., list[str]]]:
+    """Arguments of `roiae-server simulate` for a run of seconds: (out, **settings)."""
+    monkeypatch.setenv("ROIAE_CACHE", str(cache_dir))
+
+    def arguments(out: str = "run", data: Path = hospitals, **settings: object) -> list[str]:
+        sets = {**TINY, **{key.replace("__", "."): value for key, value in settings.items()}}
+        flags = [part for key, value in sets.items() for part in ("--set", f"{key}={value}")]
+        return ["simulate", "--data", str(data), "--out", str(tmp_path / out), *flags]
+
+    yield arguments

@@ -1,0 +1,128 @@
+"""A federation without Flower, torch or data: sites that answer with numbers."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from roiae.config import RunConfig, build_config, merge, parse_override
+from roiae.contract import Arrays, CalibrateTask, EvaluateTask, Reply, Request, Role, TrainTask
+from roiae.errors import Reason
+from roiae.losses import TERMS
+from roiae_server.federation import Federation, Line
+from roiae_server.plan import Step
+from roiae_server.run_folder import RunFolder, RunState
+from roiae_server.transport import Outcome
+
+Answer = Callable[[str, Request], Reply | Reason]
+START: Arrays = {"w": np.zeros(3, dtype=np.float32)}
+
+
+def honest(site: str, request: Request) -> Reply:
+    """Moves the weights by a step of its own size, and knows its magnitudes and its quality."""
+    sums = {"psnr": 20.0, "ms_ssim": 0.5, "roi_mae": 0.1, "roi_edge_mae": 0.2, "frames": 2.0}
+    match request.task:
+        case TrainTask() as task:
+            step = np.float32(len(site) + task.round)
+            metrics = {"num-examples": 10.0, "frames_a_second": 1.0, "loss": 0.5, **dict.fromkeys(task.weights, 0.5)}
+            validation = {f"validation_{name}": value for name, value in sums.items()}
+            return Reply(metrics | validation, {"w": request.arrays["w"] + step}, 1.0)
+        case CalibrateTask():
+            return Reply({"num-examples": 10.0, **dict.fromkeys(TERMS, 2.0), "ms_ssim": 1.0}, {}, 1.0)
+        case EvaluateTask():
+            return Reply(sums, {}, 1.0)
+
+
+@dataclass
+class ScriptedTransport:
+    """Asks a function instead of hospitals, and remembers what was asked."""
+
+    answer: Answer = honest
+    uninvited: Mapping[str, Answer] = field(default_factory=dict)  # sites that answer whatever is asked of others
+    asked: list[tuple[str, Request]] = field(default_factory=list)
+
+    def exchange(self, requests: Mapping[str, Request]) -> Iterator[Outcome]:
+        for site, request in requests.items():
+            self.asked.append((site, request))
+            yield self._outcome(site, self.answer(site, request))
+        for site, answer in self.uninvited.items():
+            yield self._outcome(site, answer(site, next(iter(requests.values()))))
+
+    def _outcome(self, site: str, answered: Reply | Reason) -> Outcome:
+        if isinstance(answered, Reply):
+            return Outcome(site, answered, None, 100, 100)
+        return Outcome(site, None, answered, 100, 0)
+
+
+class MeanAggregator:
+    """The mean of the replies, and a count of the rounds as its own state."""
+
+    def __init__(self) -> None:
+        self.rounds = np.zeros(1)
+
+    def configure(self, round_: int, arrays: Arrays) -> float:
+        return 0.0
+
+    def aggregate(self, round_: int, replies: Mapping[str, Reply]) -> Arrays:
+        self.rounds = self.rounds + 1
+        return {"w": np.mean([reply.arrays["w"] for reply in replies.values()], axis=0) + self.rounds[0] % 3}
+
+    @property
+    def state(self) -> Arrays:
+        return {"rounds": self.rounds}
+
+    def restore(self, state: Arrays) -> None:
+        self.rounds = state["rounds"]
+
+
+class Silent:
+    """An observer that may be told to fail after some steps, as a machine would."""
+
+    def __init__(self, crash_after: int = 10**9) -> None:
+        self.left = crash_after
+
+    def asked(self, step: Step, sites: list[str]) -> None: ...
+    def answered(self, step: Step, line: Line) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt
+
+    def completed(self, step: Step, done: int, steps: int) -> None: ...
+
+
+@pytest.fixture
+def config() -> RunConfig:
+    sets = ["phase1.rounds=3", "phase2.rounds=2", "train.threads=1", "train.precision=float32"]
+    return build_config(merge(*map(parse_override, sets)))
+
+
+@pytest.fixture
+def federate(tmp_path: Path, config: RunConfig) -> Callable[..., Path]:
+    """Runs a federation of sources a, bb, ccc and the held-out dddd; returns the run's folder.
+
+    A second call with the same name resumes the run.
+    """
+
+    def run(
+        transport: ScriptedTransport, name: str = "run", crash_after: int = 10**9, config: RunConfig = config
+    ) -> Path:
+        path = tmp_path / name
+        roles = {"a": Role.SOURCE, "bb": Role.SOURCE, "ccc": Role.SOURCE, "dddd": Role.HELD_OUT}
+        folder = RunFolder.open(path) or RunFolder.create(path, config, RunState(roles, {}, {}))
+        try:
+            Federation(folder, transport, MeanAggregator, lambda: START, Silent(crash_after)).run()
+        finally:
+            folder.close()
+        return path
+
+    return run
+
+
+@pytest.fixture
+def read_lines() -> Callable[[Path], list[dict[str, Any]]]:
+    import json
+
+    return lambda run: [json.loads(line) for line in (run / "rounds.jsonl").read_text().splitlines()]

@@ -1,0 +1,231 @@
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from roiae.config import RunConfig
+from roiae.contract import CalibrateTask, Reply, Request, TrainTask
+from roiae.errors import CalibrationError, QuorumError, Reason
+from tests.server.conftest import ScriptedTransport, honest
+
+Federate = Callable[..., Path]
+Lines = Callable[[Path], list[dict[str, Any]]]
+CHECKPOINTS = ("phase1.safetensors", "final.safetensors", "control.safetensors")
+
+
+def weights(run: Path) -> list[bytes]:
+    return [(run / "checkpoints" / name).read_bytes() for name in CHECKPOINTS]
+
+
+def status(run: Path) -> tuple[str, str | None]:
+    state = json.loads((run / "state.json").read_text())
+    return state["status"], state["reason"]
+
+
+def test_a_run_asks_each_step_of_the_right_sites(federate: Federate, read_lines: Lines) -> None:
+    run = federate(ScriptedTransport())
+
+    asked = Counter((line["step"], line["site"]) for line in read_lines(run))
+    for source in ("a", "bb", "ccc"):
+        assert {step: asked[step, source] for step in ("phase1", "calibrate", "phase2", "control", "score")} == {
+            "phase1": 3, "calibrate": 1, "phase2": 2, "control": 2, "score": 3,
+        }  # fmt: skip
+    assert {step for step, site in asked if site == "dddd"} == {"score"}
+    assert status(run) == ("done", None)
+
+
+def test_phase_2_trains_with_the_calibrated_weights_and_the_control_with_phase_1s(federate: Federate) -> None:
+    transport = ScriptedTransport()
+
+    federate(transport)
+
+    tables = [request.task.weights for _, request in transport.asked if isinstance(request.task, TrainTask)]
+    assert tables[0] == tables[-1] == {"ms_ssim": 1.0}
+    assert {"ms_ssim": 1.0, "roi_l1": 0.5, "roi_edge": 0.5} in tables
+
+
+def test_phase_2_and_its_control_start_from_phase_1_with_equal_seeds_and_rates(federate: Federate) -> None:
+    transport = ScriptedTransport()
+
+    federate(transport)
+
+    tasks = [(request.task, request.arrays) for site, request in transport.asked if site == "a"]
+    train = [(task, arrays) for task, arrays in tasks if isinstance(task, TrainTask)]
+    (phase2, phase2_start), (control, control_start) = train[3], train[5]
+    assert (phase2.round, phase2.learning_rate) == (control.round, control.learning_rate) == (4, control.learning_rate)
+    np.testing.assert_array_equal(phase2_start["w"], control_start["w"])
+    (calibrated_at,) = [arrays for task, arrays in tasks if isinstance(task, CalibrateTask)]
+    np.testing.assert_array_equal(calibrated_at["w"], phase2_start["w"])
+
+
+def test_files_for_machines_have_their_stable_keys(federate: Federate, read_lines: Lines) -> None:
+    run = federate(ScriptedTransport())
+
+    calibration = json.loads((run / "calibration.json").read_text())
+    assert set(calibration) == {"weights", "magnitudes", "frames", "global", "spread"}
+    quality = json.loads((run / "quality.json").read_text())
+    assert set(quality) == {"phase1", "phase2", "control"}
+    assert quality["phase2"]["dddd"] == {
+        "psnr": 10.0, "ms_ssim": 0.25, "roi_mae": 0.05, "roi_edge_mae": 0.1, "frames": 2,
+    }  # fmt: skip
+    assert set(read_lines(run)[0]) == {
+        "step", "round", "site", "status", "reason", "metrics", "seconds", "bytes_out", "bytes_in",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("crash_after", range(0, 31, 3))
+def test_a_run_that_breaks_anywhere_resumes_to_the_same_bytes(
+    federate: Federate, read_lines: Lines, crash_after: int
+) -> None:
+    unbroken = federate(ScriptedTransport(), "unbroken")
+
+    with pytest.raises(KeyboardInterrupt):
+        federate(ScriptedTransport(), "broken", crash_after)
+    broken = federate(ScriptedTransport(), "broken")
+
+    assert weights(broken) == weights(unbroken)
+    assert read_lines(broken) == read_lines(unbroken)
+
+
+def test_a_finished_run_asks_nothing_more(federate: Federate) -> None:
+    federate(ScriptedTransport())
+    again = ScriptedTransport()
+
+    federate(again)
+
+    assert again.asked == []
+
+
+def damaged(**changes: Any) -> Callable[[str, Request], Reply | Reason]:
+    """Site bb's updates with something wrong."""
+
+    def answer(site: str, request: Request) -> Reply | Reason:
+        reply = honest(site, request)
+        if site == "bb" and isinstance(request.task, TrainTask):
+            return replace(reply, **{key: change(getattr(reply, key)) for key, change in changes.items()})
+        return reply
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        ({"arrays": lambda a: {"w": a["w"] * np.nan}}, Reason.NOT_FINITE),
+        ({"arrays": lambda a: {"w": a["w"] + np.inf}}, Reason.NOT_FINITE),
+        ({"arrays": lambda a: {}}, Reason.ARRAYS_MISMATCH),
+        ({"arrays": lambda a: {"w": a["w"][:2]}}, Reason.ARRAYS_MISMATCH),
+        ({"arrays": lambda a: {"w": a["w"].astype(np.float64)}}, Reason.ARRAYS_MISMATCH),
+        ({"arrays": lambda a: {**a, "extra": a["w"]}}, Reason.ARRAYS_MISMATCH),
+        ({"metrics": lambda m: m | {"num-examples": 0.0}}, Reason.NO_FRAMES),
+        ({"metrics": lambda m: m | {"num-examples": -5.0}}, Reason.NO_FRAMES),
+        ({"metrics": lambda m: m | {"loss": float("nan")}}, Reason.BAD_METRICS),
+        ({"metrics": lambda m: m | {"frame_0001.png": 1.0}}, Reason.BAD_METRICS),
+        ({"metrics": lambda m: m | {"validation_frames": 0.0}}, Reason.NO_FRAMES),
+    ],
+)
+def test_a_bad_update_is_refused_by_name_and_the_round_goes_on(
+    federate: Federate, read_lines: Lines, damage: dict[str, Any], reason: Reason
+) -> None:
+    run = federate(ScriptedTransport(damaged(**damage)))
+
+    refused = [line for line in read_lines(run) if line["status"] == "refused"]
+    assert {(line["site"], line["reason"], str(line["metrics"])) for line in refused} == {("bb", reason, "{}")}
+    without = ScriptedTransport(
+        lambda site, request: Reason.NO_REPLY if _trains(site, request) else honest(site, request)
+    )
+    assert weights(run) == weights(federate(without, "without"))
+
+
+def _trains(site: str, request: Request) -> bool:
+    return site == "bb" and isinstance(request.task, TrainTask)
+
+
+def test_a_missing_site_is_recorded_and_asked_again_next_round(federate: Federate, read_lines: Lines) -> None:
+    def answer(site: str, request: Request) -> Reply | Reason:
+        away = site == "a" and isinstance(request.task, TrainTask) and request.task.round == 2
+        return Reason.NO_REPLY if away else honest(site, request)
+
+    run = federate(ScriptedTransport(answer))
+
+    of_a = [(line["round"], line["status"], line["reason"]) for line in read_lines(run) if line["site"] == "a"][:3]
+    assert of_a == [(1, "aggregated", None), (2, "missing", "no-reply"), (3, "aggregated", None)]
+
+
+def test_below_the_quorum_the_run_fails_with_the_reason_and_can_be_resumed(
+    federate: Federate, read_lines: Lines
+) -> None:
+    def away(site: str, request: Request) -> Reply | Reason:
+        gone = site != "a" and isinstance(request.task, TrainTask) and request.task.round == 2
+        return Reason.NO_REPLY if gone else honest(site, request)
+
+    with pytest.raises(QuorumError, match=r"phase1 round 2: 1 of 3 .* 2 are needed: bb \(no-reply\), ccc \(no-reply\)"):
+        federate(ScriptedTransport(away))
+    run = federate(ScriptedTransport())
+
+    assert status(run) == ("done", None)
+    assert weights(run) == weights(federate(ScriptedTransport(), "unbroken"))
+    completed = Counter((li["step"], li["round"], li["site"]) for li in read_lines(run) if li["status"] == "aggregated")
+    assert set(completed.values()) == {1}
+    assert [line["site"] for line in read_lines(run) if line["status"] == "discarded"] == ["a"]
+
+
+def test_a_failed_run_says_so_in_its_state(federate: Federate, tmp_path: Path) -> None:
+    with pytest.raises(QuorumError):
+        federate(ScriptedTransport(lambda site, request: Reason.SITE_FAILED))
+
+    failed, reason = status(tmp_path / "run")
+    assert failed == "failed"
+    assert reason is not None
+    assert "site-failed" in reason
+
+
+def test_a_larger_quorum_is_kept(federate: Federate, config: RunConfig) -> None:
+    federation = config.federation.model_copy(update={"quorum": 3})
+    strict = config.model_copy(update={"federation": federation})
+
+    with pytest.raises(QuorumError, match="3 are needed"):
+        federate(ScriptedTransport(damaged(arrays=lambda a: {})), config=strict)
+
+
+@pytest.mark.parametrize(("intruder", "reason"), [("dddd", "held-out-site"), ("stranger", "not-asked")])
+def test_an_update_that_nobody_asked_for_is_dropped(
+    federate: Federate, read_lines: Lines, intruder: str, reason: str
+) -> None:
+    def forged(site: str, request: Request) -> Reply | Reason:
+        return replace(honest("a", request), arrays={"w": np.full(3, 1e6, dtype=np.float32)})
+
+    run = federate(ScriptedTransport(uninvited={intruder: forged}))
+
+    lines = [line for line in read_lines(run) if line["site"] == intruder and line["step"] == "phase1"]
+    assert {(line["status"], line["reason"]) for line in lines} == {("refused", reason)}
+    assert weights(run) == weights(federate(ScriptedTransport(), "alone"))
+
+
+def test_a_second_answer_of_one_site_is_dropped(federate: Federate, read_lines: Lines) -> None:
+    run = federate(ScriptedTransport(uninvited={"a": honest}))
+
+    lines = [line for line in read_lines(run) if line["site"] == "a" and line["step"] == "phase1"]
+    assert [line["status"] for line in lines[:2]] == ["aggregated", "refused"]
+
+
+def test_a_held_out_site_that_does_not_answer_stops_the_score(federate: Federate) -> None:
+    with pytest.raises(QuorumError, match="held-out site dddd"):
+        federate(ScriptedTransport(lambda site, request: Reason.NO_REPLY if site == "dddd" else honest(site, request)))
+
+
+def test_unusable_magnitudes_stop_the_run_with_the_reason(federate: Federate, tmp_path: Path) -> None:
+    def answer(site: str, request: Request) -> Reply | Reason:
+        reply = honest(site, request)
+        zero = isinstance(request.task, CalibrateTask)
+        return replace(reply, metrics=reply.metrics | {"roi_edge": 0.0}) if zero else reply
+
+    with pytest.raises(CalibrationError, match=r"a reports .* 0\.0 for roi_edge"):
+        federate(ScriptedTransport(answer))
+
+    assert status(tmp_path / "run")[0] == "failed"

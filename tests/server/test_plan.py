@@ -1,0 +1,24 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from roiae.config import RunConfig
+from roiae_server.plan import learning_rate, plan
+
+
+def test_the_control_arm_is_left_out_when_not_asked_for() -> None:
+    steps = plan(RunConfig(control=False))
+
+    assert {step.name for step in steps} == {"phase1", "calibrate", "phase2", "score"}
+    assert [step.arm for step in steps if step.name == "score"] == ["phase1", "phase2"]
+
+
+@given(st.integers(1, 500))
+def test_the_learning_rate_warms_up_peaks_and_falls_but_never_to_zero(rounds: int) -> None:
+    rates = [learning_rate(1.0, r, rounds) for r in range(1, rounds + 1)]
+
+    peak = rates.index(max(rates))
+    assert all(rate > 0 for rate in rates)
+    assert max(rates) == pytest.approx(1.0)
+    assert rates[: peak + 1] == sorted(rates[: peak + 1])
+    assert rates[peak:] == sorted(rates[peak:], reverse=True)

@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+import torch
+from skimage.metrics import peak_signal_noise_ratio
+
+from roiae.errors import Reason, RefusalError
+from roiae.losses import ms_ssim_loss, roi_edge, roi_l1
+from roiae.metrics import MOST_PSNR, Quality, psnr, quality
+
+ROI = torch.tensor([[40, 100, 150, 118], [30, 60, 90, 61], [150, 170, 192, 192], [0, 0, 50, 12], [5, 5, 60, 30]])
+
+
+@pytest.fixture
+def batch() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    frame = torch.rand(5, 1, 192, 192, generator=generator)
+    noise = torch.randn(frame.shape, generator=generator) * torch.tensor([0.01, 0.05, 0.1, 0.2, 0.4]).view(5, 1, 1, 1)
+    return (frame + noise).clamp(0, 1), frame
+
+
+def test_psnr_of_each_frame_equals_scikit_image(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+    recon, frame = batch
+
+    reference = [
+        peak_signal_noise_ratio(theirs.double().numpy(), ours.double().numpy(), data_range=1)  # type: ignore[no-untyped-call]
+        for ours, theirs in zip(recon, frame, strict=True)
+    ]
+
+    np.testing.assert_allclose(psnr(recon, frame).numpy(), reference, rtol=1e-9)
+
+
+def test_the_metrics_are_the_losses(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+    means = quality(*batch, ROI).means()
+
+    assert means["ms_ssim"] == pytest.approx(1 - ms_ssim_loss(*batch, ROI).item(), abs=1e-6)
+    assert means["roi_mae"] == pytest.approx(roi_l1(*batch, ROI).item(), rel=1e-6)
+    assert means["roi_edge_mae"] == pytest.approx(roi_edge(*batch, ROI).item(), rel=1e-6)
+    assert means["frames"] == 5
+
+
+def test_two_hospitals_added_equal_the_pooled_frames(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+    recon, frame = batch
+
+    added = quality(recon[:2], frame[:2], ROI[:2]) + quality(recon[2:], frame[2:], ROI[2:])
+
+    assert added.means() == pytest.approx(quality(recon, frame, ROI).means(), rel=1e-6)
+
+
+def test_nothing_is_the_start_of_a_sum(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+    of_batch = quality(*batch, ROI)
+
+    assert sum([of_batch], Quality()) == of_batch
+
+
+def test_a_perfect_reconstruction_has_a_finite_quality(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+    frame = batch[1]
+
+    means = quality(frame, frame, ROI).means()
+
+    assert means == pytest.approx(
+        {"psnr": MOST_PSNR, "ms_ssim": 1.0, "roi_mae": 0.0, "roi_edge_mae": 0.0, "frames": 5}, abs=1e-6
+    )
+
+
+@pytest.mark.parametrize(("recon", "frame"), [(0.0, 0.0), (0.0, 1.0), (0.5, 0.0), (1.0, 0.3)])
+def test_constant_frames_have_a_finite_quality(recon: float, frame: float) -> None:
+    shape = (5, 1, 192, 192)
+
+    means = quality(torch.full(shape, recon), torch.full(shape, frame), ROI).means()
+
+    assert np.isfinite(list(means.values())).all()
+
+
+def test_sums_survive_the_wire(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+    of_batch = quality(*batch, ROI)
+
+    assert Quality.from_sums(of_batch.to_sums()) == of_batch
+    assert all(type(total) is float for total in of_batch.to_sums().values())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"psnr": float("nan")}, {"roi_mae": float("inf")}, {"frames": 2.5}, {"frames": -1.0}, {"surprise": 1.0}],
+    ids=str,
+)
+def test_impossible_sums_are_refused(change: dict[str, float]) -> None:
+    with pytest.raises(RefusalError) as refusal:
+        Quality.from_sums(Quality(25.0, 0.9, 0.1, 0.1, 1).to_sums() | change)
+
+    assert refusal.value.reason is Reason.BAD_METRICS
+
+
+def test_a_missing_sum_is_refused() -> None:
+    with pytest.raises(RefusalError):
+        Quality.from_sums({"psnr": 25.0, "frames": 1.0})

@@ -1,0 +1,86 @@
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from roiae.contract import Arrays, CalibrateTask, EvaluateTask, Request, Role, TrainTask, parse_task
+from roiae.errors import Reason, RefusalError
+from roiae.losses import TERMS
+from roiae.site import Site
+from tests.conftest import MODEL
+
+MakeSite = Callable[..., Site]
+EVALUATE = EvaluateTask(model=MODEL, batch_size=4, threads=1)
+CALIBRATE = CalibrateTask(model=MODEL, batch_size=4, threads=1, terms=tuple(TERMS), batches=1)
+
+
+def test_a_source_trains_and_reports_the_quality_of_what_it_received(
+    make_site: MakeSite, initial: Arrays, train_task: TrainTask
+) -> None:
+    site = make_site("a", train=5, validation=3)
+
+    reply = site.answer(Request(train_task, initial))
+    evaluated = site.answer(Request(EVALUATE, initial))
+
+    assert reply.metrics["num-examples"] == 5
+    assert {f"validation_{name}": total for name, total in evaluated.metrics.items()}.items() <= reply.metrics.items()
+    assert any((reply.arrays[name] != initial[name]).any() for name in initial)
+
+
+@pytest.mark.parametrize("kind", ["train", "calibrate"])
+def test_a_held_out_site_refuses_to_contribute(
+    make_site: MakeSite, initial: Arrays, train_task: TrainTask, kind: str
+) -> None:
+    site = make_site("a", role=Role.HELD_OUT)
+
+    with pytest.raises(RefusalError) as refused:
+        site.answer(Request(train_task if kind == "train" else CALIBRATE, initial))
+
+    assert refused.value.reason is Reason.HELD_OUT
+
+
+def test_a_held_out_site_is_evaluated_on_all_its_frames(make_site: MakeSite, initial: Arrays) -> None:
+    reply = make_site("a", train=5, validation=3, role=Role.HELD_OUT).answer(Request(EVALUATE, initial))
+
+    assert reply.metrics["frames"] == 8
+    assert reply.arrays == {}
+
+
+def test_calibration_answers_a_magnitude_a_term_and_no_arrays(make_site: MakeSite, initial: Arrays) -> None:
+    reply = make_site("a").answer(Request(CALIBRATE, initial))
+
+    assert set(reply.metrics) == {"num-examples", *TERMS}
+    assert min(reply.metrics.values()) > 0
+    assert reply.arrays == {}
+
+
+@pytest.mark.parametrize("damage", ["missing", "misshapen", "nan"])
+def test_weights_that_are_not_the_models_are_refused(make_site: MakeSite, initial: Arrays, damage: str) -> None:
+    name = next(iter(initial))
+    bad = dict(initial)
+    if damage == "missing":
+        del bad[name]
+    else:
+        bad[name] = initial[name][:1] if damage == "misshapen" else np.full_like(initial[name], np.nan)
+
+    with pytest.raises(RefusalError) as refused:
+        make_site("a").answer(Request(EVALUATE, bad))
+
+    assert refused.value.reason is (Reason.NOT_FINITE if damage == "nan" else Reason.ARRAYS_MISMATCH)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"local_epochs": 0}, {"learning_rate": -1.0}, {"weights": {"frame": 1.0}}, {"weights": {}}, {"code": "x"}],
+)
+def test_a_task_that_does_not_fit_the_contract_is_refused(train_task: TrainTask, change: dict[str, object]) -> None:
+    import json
+
+    with pytest.raises(RefusalError) as refused:
+        parse_task("train", json.dumps(train_task.model_dump() | change))
+
+    assert refused.value.reason is Reason.BAD_REQUEST
+
+
+def test_a_task_survives_the_wire(train_task: TrainTask) -> None:
+    assert parse_task("train", train_task.model_dump_json()) == train_task
