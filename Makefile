@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 OUT ?= runs/quick
 
-.PHONY: simulate test test-slow check docs clean
+.PHONY: simulate test test-slow check clean
 
 simulate: .venv/runs  ## three phantom hospitals through both phases, in minutes
 	$(BIN)/roiae-server simulate --config quick --out $(OUT) --resume

@@ -1,8 +1,11 @@
 """Small hospitals for every test: arrays in memory for the logic, phantom folders for what reads a disk."""
 
 import os
+import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch: small tests on shared cores, and equal bytes everywhere
 
@@ -34,6 +37,15 @@ TINY = {
     "calibration.batches": 1,
 }
 REAL_FRAMES = Path(__file__).parents[2] / "shared" / "data" / "nt"
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In CI everything that a test may need is there: a skip is a failure."""
+    reporter: Any = session.config.pluginmanager.get_plugin("terminalreporter")
+    skipped = reporter.stats.get("skipped", [])
+    if os.environ.get("CI") and skipped:
+        reporter.write_line("skipped in CI: " + ", ".join(report.nodeid for report in skipped), red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture
@@ -96,6 +108,24 @@ def train_task() -> TrainTask:
         seed=0,
         round=1,
     )
+
+
+@pytest.fixture
+def run_main(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], None], list[str]], int]:
+    """Runs a command's main in this process with these arguments; returns its exit code."""
+
+    def run(main: Callable[[], None], arguments: list[str]) -> int:
+        monkeypatch.setattr(sys, "argv", arguments)
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            with pytest.raises(SystemExit) as ended:
+                main()
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        return int(ended.value.code or 0)
+
+    return run
 
 
 @pytest.fixture(scope="session")

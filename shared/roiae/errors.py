@@ -5,7 +5,7 @@ RoiaeError
 │   ├── ConfigError         3   a setting is unknown, ill-typed or impossible
 │   ├── DataError           4   a hospital's data cannot be used
 │   │   ├── ManifestError       … manifest.csv says something impossible
-│   │   └── FrameError          … an image cannot be read
+│   │   └── FrameError          … an image cannot be read, or its ROI does not fit it
 │   ├── RunFolderError      5   the run folder is taken, foreign, of another configuration, or unwritable
 │   ├── CalibrationError    6   the gradient magnitudes give no usable loss weights
 │   ├── EngineError         7   the chosen engine is not installed or does not start
@@ -49,7 +49,7 @@ class ManifestError(DataError):
 
 
 class FrameError(DataError):
-    """An image cannot be read."""
+    """An image cannot be read, or its ROI does not fit it."""
 
 
 class RunFolderError(FatalError):

@@ -92,7 +92,7 @@ def test_one_federated_step_equals_one_pooled_step(
     frames = torch.cat([site.data.train.batch(np.arange(len(site.data.train)))[0] for site in sites])
     optimizer = torch.optim.SGD(model.parameters(), lr=train_task.learning_rate)
     loss = 1 - ms_ssim(model(frames), frames, data_range=1.0, size_average=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     optimizer.step()
 
     for name, value in model.state_dict().items():

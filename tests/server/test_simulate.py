@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from safetensors.numpy import load_file
 from roiae.data.site_data import SiteData
 from roiae.losses import TERMS
 from roiae.model import Autoencoder
+from roiae_server.cli import main
 from tests.conftest import MODEL, REAL_FRAMES
 
 SERVER = str(Path(sys.executable).with_name("roiae-server"))
@@ -34,22 +34,11 @@ def weights(run: Path) -> list[bytes]:
 
 
 @pytest.fixture
-def roiae_server(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
+def roiae_server(run_main: Callable[..., int], capfd: pytest.CaptureFixture[str]) -> Command:
     """The command in this process: (exit code, standard output, standard error)."""
-    from roiae_server.cli import main
 
     def run(arguments: list[str]) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["roiae-server", *arguments])
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            with pytest.raises(SystemExit) as ended:
-                main()
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-        out, err = capfd.readouterr()
-        code = ended.value.code
-        return code if isinstance(code, int) else 1 if code else 0, out, err
+        return run_main(main, ["roiae-server", *arguments]), *capfd.readouterr()
 
     return run
 
@@ -81,7 +70,8 @@ def test_a_run_ends_with_its_files_its_table_and_its_picture(
     assert set(quality) == {"phase1", "phase2", "control"}
     assert all(set(sites) == {"alpha", "beta", "gamma"} for sites in quality.values())
     assert quality["phase1"]["gamma"]["frames"] == 16
-    assert Image.open(run / "reconstructions.png").width > 600
+    with Image.open(run / "reconstructions.png") as picture:
+        assert picture.width > 600
     assert len(set(weights(run))) == 3
     assert sorted(p.name for p in run.iterdir() if p.suffix == ".tmp") == []
 

@@ -41,9 +41,9 @@ def test_magnitudes_equal_finite_differences_of_the_mean_loss(
         losses = []
         for sign in (1, -1):
             with torch.no_grad():
-                parameter += sign * step
+                parameter.add_(sign * step)
                 losses.append(np.mean([float(TERMS[term](model(f), f, r)) for f, r in batches]))
-                parameter -= sign * step
+                parameter.sub_(sign * step)
         slopes.append((losses[0] - losses[1]) / (2 * step))
     assert measured == pytest.approx(math.hypot(*slopes), rel=1e-5)
 

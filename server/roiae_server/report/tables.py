@@ -30,10 +30,10 @@ def quality_table(quality: Quality, roles: Mapping[str, Role]) -> Table:
         scored = {arm: quality[arm][site] for arm in ARM_NAMES if site in quality.get(arm, {})}
         for index, (arm, scores) in enumerate(scored.items()):
             what = "held out" if roles[site] is Role.HELD_OUT else "validation"
-            heading = [site, f"{what}, n={scores['frames']:.0f}"]
+            site_cells = [site, f"{what}, n={scores['frames']:.0f}"]
             cells = (_cell(scored, arm, *measure) for measure in MEASURES)
             table.add_row(
-                heading[index] if index < len(heading) else "",
+                site_cells[index] if index < len(site_cells) else "",
                 ARM_NAMES[arm],
                 *cells,
                 end_section=index == len(scored) - 1,

@@ -1,0 +1,50 @@
+"""Imports point one way: roiae_client → roiae ← roiae_server; Flower stays behind one door a side."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = {"roiae": ROOT / "shared/roiae", "roiae_client": ROOT / "client/roiae_client"}
+PACKAGES["roiae_server"] = ROOT / "server/roiae_server"
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level packages that a file imports anywhere."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+def files_that_import(package: str, target: str) -> set[str]:
+    root = PACKAGES[package]
+    return {str(path.relative_to(root)) for path in root.rglob("*.py") if target in imported(path)}
+
+
+def test_the_science_knows_neither_side_nor_flower() -> None:
+    for other in ("roiae_client", "roiae_server", "flwr", "ray"):
+        assert files_that_import("roiae", other) == set()
+
+
+def test_flower_has_one_door_a_side() -> None:
+    assert files_that_import("roiae_client", "flwr") == {"flower.py"}
+    assert {name.split("/")[0] for name in files_that_import("roiae_server", "flwr")} == {"flower"}
+
+
+def test_client_and_server_meet_in_simulation_alone() -> None:
+    assert files_that_import("roiae_client", "roiae_server") == set()
+    assert files_that_import("roiae_server", "roiae_client") == {"simulate.py"}
+
+
+@pytest.mark.parametrize("module", ["roiae_server.cli", "roiae_client.cli"])
+def test_help_needs_no_torch(module: str) -> None:
+    code = f"import {module}, sys; sys.exit('torch' in sys.modules or 'flwr' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
