@@ -22,6 +22,7 @@ from roiae.contract import (
 )
 from roiae.errors import QuorumError, Reason, RefusalError, RoiaeError
 from roiae.losses import TERMS
+from roiae.metrics import Quality
 from roiae_server.admission import Metrics, admit_evaluation, admit_magnitudes, admit_update
 from roiae_server.plan import Step, learning_rate, plan
 from roiae_server.run_folder import RunFolder, RunState
@@ -149,7 +150,7 @@ class Federation:
         replies = self._ask(step, EvaluateTask(**self._common()), sites, admit_evaluation)
         for site in set(sites) - set(self._sources) - set(replies):
             raise QuorumError(f"score: the held-out site {site} did not answer. Resume when it is back.")
-        scores = {site: admit_evaluation(reply) for site, reply in sorted(replies.items())}
+        scores = {site: Quality.from_sums(reply.metrics).means() for site, reply in sorted(replies.items())}
         if step.last:
             self._folder.write_json("quality.json", {**self._folder.state.quality, step.arm: scores})
         return scores

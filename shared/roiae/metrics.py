@@ -37,7 +37,7 @@ class Quality:
     def means(self) -> dict[str, float]:
         """Mean over frames of each measure, and the number of `frames`; a ZeroDivisionError where there are none."""
         sums = self.to_sums()
-        return {name: sums[name] / self.frames for name in MEASURES} | {"frames": sums["frames"]}
+        return {name: sums[name] / self.frames for name in MEASURES} | {"frames": self.frames}
 
     def to_sums(self) -> dict[str, float]:
         """The sums as they travel."""

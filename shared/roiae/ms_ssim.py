@@ -5,7 +5,7 @@ that blurring a map X is two matrix products, G X Gᵀ, which is what a CPU is b
 their sum, so four maps are blurred instead of five.
 """
 
-from functools import cache
+from functools import cache, partial
 from typing import cast
 
 import torch
@@ -73,11 +73,10 @@ def _blur(maps: Tensor) -> Tensor:
 
 def _slide(maps: Tensor) -> Tensor:
     """G X Gᵀ, written for at most 64 rows or columns of G at a time: most of a large G is zeros."""
+    window = partial(_window_matrix, dtype=maps.dtype, device=maps.device)
     height, width = maps.shape[-2:]
-    rows = [_window_matrix(size, maps) @ maps[..., start : start + size, :] for start, size in _pieces(height)]
-    maps = torch.cat(rows, dim=-2)
-    columns = [maps[..., start : start + size] @ _window_matrix(size, maps).T for start, size in _pieces(width)]
-    return torch.cat(columns, dim=-1)
+    maps = torch.cat([window(size) @ maps[..., start : start + size, :] for start, size in _pieces(height)], dim=-2)
+    return torch.cat([maps[..., start : start + size] @ window(size).T for start, size in _pieces(width)], dim=-1)
 
 
 def _pieces(size: int) -> list[tuple[int, int]]:
@@ -85,12 +84,8 @@ def _pieces(size: int) -> list[tuple[int, int]]:
     return [(start, min(64 + WINDOW - 1, size - start)) for start in range(0, size - WINDOW + 1, 64)]
 
 
-def _window_matrix(size: int, like: Tensor) -> Tensor:
-    return _banded(size, like.dtype, like.device)
-
-
 @cache
-def _banded(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+def _window_matrix(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """G, [size − 10, size]: each row the window, one pixel further to the right."""
     offsets = torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2
     window = torch.exp(-(offsets**2) / (2 * SIGMA**2))

@@ -233,6 +233,12 @@ def test_ray_that_is_not_installed_is_an_error_and_no_fallback(
     assert (code, "Ray is not installed" in err) == (7, True)
 
 
+def completed_steps(run: Path) -> int:
+    """Steps that a run has committed; -1 before it has begun."""
+    state = run / "state.json"
+    return int(json.loads(state.read_text())["completed"]) if state.exists() else -1
+
+
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + 120
     while not condition() and process.poll() is None and time.monotonic() < deadline:
@@ -245,13 +251,8 @@ def test_a_run_killed_at_any_step_resumes_to_the_same_bytes(
 ) -> None:
     arguments = [*tiny_run("killed"), "--resume"]
     run = tmp_path / "killed"
-
-    def reached() -> bool:
-        state = run / "state.json"
-        return state.exists() and json.loads(state.read_text())["completed"] >= completed
-
     process = subprocess.Popen([SERVER, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for(reached, process)
+    wait_for(lambda: completed_steps(run) >= completed, process)
     time.sleep(0.05)  # into the step that follows
     process.kill()
     process.wait()
@@ -262,6 +263,28 @@ def test_a_run_killed_at_any_step_resumes_to_the_same_bytes(
     assert weights(run) == weights(finished)
     lines = [json.loads(line) for line in (run / "rounds.jsonl").read_text().splitlines()]
     assert set(Counter((line["step"], line["round"], line["site"]) for line in lines).values()) == {1}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["fedprox", "fedadam", "fedmedian", "fedtrimmedavg"])
+def test_every_strategy_runs_and_resumes_to_the_same_bytes(
+    tiny_run: Arguments, roiae_server: Command, tmp_path: Path, name: str
+) -> None:
+    """Killed inside phase 2, where a strategy's own state has been through a round and comes from the checkpoint."""
+    settings = {"strategy__name": name, "phase2__rounds": 3, "control": "false"}
+    code, _, err = roiae_server(tiny_run("unbroken", **settings))
+    assert code == 0, err
+    arguments = [*tiny_run("killed", **settings), "--resume"]
+    process = subprocess.Popen([SERVER, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(lambda: completed_steps(tmp_path / "killed") >= 4, process)
+    process.kill()
+    process.wait()
+
+    code, _, err = roiae_server(arguments)
+
+    assert code == 0, err
+    final = Path("checkpoints", "final.safetensors")
+    assert (tmp_path / "killed" / final).read_bytes() == (tmp_path / "unbroken" / final).read_bytes()
 
 
 def test_a_terminated_run_says_so_and_can_be_resumed(tiny_run: Arguments, tmp_path: Path) -> None:
