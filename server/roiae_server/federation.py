@@ -118,14 +118,18 @@ class Federation:
 
     def _train_task(self, step: Step, proximal_mu: float) -> TrainTask:
         train = self._config.train
-        phase = self._config.phase1 if step.arm == "phase1" else self._config.phase2
-        before = 0 if step.arm == "phase1" else self._config.phase1.rounds
+        first, second = self._config.phase1, self._config.phase2
+        phase, before, peak = (
+            (first, 0, train.learning_rate)
+            if step.arm == "phase1"
+            else (second, first.rounds, train.learning_rate * second.learning_rate_factor)
+        )
         weights = self._folder.state.weights if step.arm == "phase2" else {REFERENCE: 1.0}
         return TrainTask(
             **train.model_dump(exclude={"learning_rate"}),
             model=self._config.model,
             weights=weights,
-            learning_rate=learning_rate(train.learning_rate, step.round, phase.rounds),
+            learning_rate=learning_rate(peak, step.round, phase.rounds),
             local_epochs=phase.local_epochs,
             proximal_mu=proximal_mu,
             seed=self._config.seed,

@@ -8,7 +8,7 @@ from roiae.config import RunConfig
 
 Arm = Literal["phase1", "phase2", "control"]  # a model that is trained and scored
 
-WARM_UP = 2  # rounds
+WARM_UP = 1  # rounds
 
 
 @dataclass(frozen=True)

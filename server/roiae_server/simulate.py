@@ -3,7 +3,6 @@
 The one door through which the coordinator's side imports the hospitals': they run in this process or its workers.
 """
 
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -13,13 +12,10 @@ from typing import Any, Literal
 
 import torch
 from rich.console import Console
-from rich.progress import Progress
 
 from roiae.config import RunConfig, build_config, differences
 from roiae.contract import Arrays, Role
-from roiae.data.phantom import SCANNERS, write_hospital
-from roiae.data.site_data import default_cache_dir, find_sites
-from roiae.errors import ConfigError, RunFolderError
+from roiae.errors import RunFolderError
 from roiae.hardware import resolve
 from roiae.model import Autoencoder
 from roiae.site import Site, SiteFolder
@@ -27,7 +23,8 @@ from roiae.training import arrays_of
 from roiae_client.flower import client_app
 from roiae_server.federation import MODEL_FILES, Federation
 from roiae_server.flower.aggregation import FlowerAggregator
-from roiae_server.flower.engines import PARTITION, run_local, run_on_ray
+from roiae_server.flower.engines import PARTITION, require_ray, run_local, run_on_ray
+from roiae_server.hospitals import find_hospitals, open_sites
 from roiae_server.progress import RunProgress
 from roiae_server.report.pictures import reconstructions_png
 from roiae_server.report.tables import ARM_NAMES, quality_table
@@ -56,11 +53,13 @@ def simulate(asked: Simulation, console: Console) -> None:
     Raises:
         RoiaeError: the input, the data or the run; nothing half-written stays.
     """
+    if asked.engine == "ray":
+        require_ray()
     run = _existing(asked)
     config = run.config if run else resolve(build_config(asked.settings))
     try:
-        folders = _site_folders(asked, config, console)
-        sites = _open(folders, console)
+        folders = find_hospitals(asked.data, asked.holdout, config, console)
+        sites = open_sites(folders, console)
         run = run or RunFolder.create(asked.out, config, _first_state(sites))
         _check_same_sites(run, sites)
         if run.state.status != "done":
@@ -88,74 +87,6 @@ def _existing(asked: Simulation) -> RunFolder | None:
             + "\nLeave these settings out to resume it, or begin a new run in another folder."
         )
     return run
-
-
-def _site_folders(asked: Simulation, config: RunConfig, console: Console) -> list[SiteFolder]:
-    """Every hospital with its role, sorted by name."""
-    cache_dir = default_cache_dir()
-    folders = find_sites(asked.data) if asked.data else _phantoms(config, cache_dir, console)
-    holdout = asked.holdout or max(folders)
-    if holdout not in folders:
-        raise ConfigError(f"--holdout {holdout}: no such hospital. There are: {', '.join(folders)}.")
-    if len(folders) < 3:
-        raise ConfigError(
-            f"{len(folders) - 1} source hospital(s) besides the held-out {holdout}; a federation needs at least two. "
-            "Give --data a folder with at least three hospitals."
-        )
-    return [
-        SiteFolder(
-            name=name,
-            role=Role.HELD_OUT if name == holdout else Role.SOURCE,
-            folder=folder.resolve(),
-            cache_dir=cache_dir,
-            image_size=config.model.image_size,
-            validation_share=config.data.validation_share,
-            max_bad_share=config.data.max_bad_share,
-        )
-        for name, folder in sorted(folders.items())
-    ]
-
-
-def _phantoms(config: RunConfig, cache_dir: Path, console: Console) -> dict[str, Path]:
-    """Phantom hospitals by name, drawn once and kept beside the cache."""
-    scanners = list(SCANNERS)
-    width = len(str(config.phantom.hospitals))
-    hospitals = {}
-    for index in range(config.phantom.hospitals):
-        scanner = scanners[index % len(scanners)]
-        name = f"phantom-{index + 1:0{width}d}"
-        folder = cache_dir / "phantoms" / f"v{version('roiae')}-{config.seed}-{config.phantom.subjects}-{index + 1}"
-        if not folder.exists():
-            console.print(f"drawing {config.phantom.subjects} frames of {name} ({scanner.name})", highlight=False)
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=folder.parent) as partial:
-                drawn = Path(partial) / "site"
-                write_hospital(drawn, scanner, subjects=config.phantom.subjects, seed=config.seed + 1000 * index)
-                drawn.replace(folder)
-        hospitals[name] = folder
-    return hospitals
-
-
-def _open(folders: list[SiteFolder], console: Console) -> list[Site]:
-    sites = []
-    for folder in folders:
-        with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-            task = bar.add_task(f"reading {folder.name}", total=None)
-
-            def on_frame(done: int, total: int, bar: Progress = bar, task: Any = task) -> None:
-                bar.update(task, completed=done, total=total)
-
-            site = folder.open(on_frame)
-        data = site.data
-        console.print(
-            f"{site.name}, {site.role}: {len(data.train)} training and {len(data.validation)} validation frames"
-            + (f", {len(data.set_aside)} set aside" if data.set_aside else ""),
-            highlight=False,
-        )
-        for bad in data.set_aside:
-            console.print(f"  line {bad.line}: {bad.reason}", highlight=False, markup=False)
-        sites.append(site)
-    return sites
 
 
 def _first_state(sites: list[Site]) -> RunState:

@@ -15,11 +15,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from roiae.errors import ConfigError
 
-IMAGE_SIZE_STEP = 32  # five stride-2 stages
+IMAGE_SIZE_STEP = 32  # the encoder halves five times
 IMAGE_SIZE_MIN = 192  # five MS-SSIM scales of an 11-pixel window need more than 160; the next multiple of 32 is taken
 
 StrategyName = Literal["fedavg", "fedprox", "fedadam", "fedmedian", "fedtrimmedavg"]
 Precision = Literal["float32", "bfloat16"]  # what `auto` resolves to
+
+
+def takes_image_size(side: int) -> bool:
+    """Whether the model takes square frames of this side, in px."""
+    return side >= IMAGE_SIZE_MIN and side % IMAGE_SIZE_STEP == 0
 
 
 class _Section(BaseModel):
@@ -28,13 +33,13 @@ class _Section(BaseModel):
 
 class ModelConfig(_Section):
     image_size: int = Field(256, description="side of the square a frame is resized to, px; a multiple of 32 from 192")
-    width: int = Field(32, ge=16, le=256, multiple_of=16, description="channels at a quarter of the resolution")
+    width: int = Field(32, ge=8, le=256, multiple_of=8, description="channels at a quarter of the resolution")
     latent_dim: int = Field(128, ge=2, le=1024, description="length of the code")
 
     @field_validator("image_size")
     @classmethod
     def _fits(cls, side: int) -> int:
-        if side < IMAGE_SIZE_MIN or side % IMAGE_SIZE_STEP:
+        if not takes_image_size(side):
             raise ValueError(f"a multiple of {IMAGE_SIZE_STEP} from {IMAGE_SIZE_MIN}")
         return side
 
@@ -44,11 +49,17 @@ class PhaseConfig(_Section):
     local_epochs: int = Field(ge=1, le=100, description="passes over its training split that a site makes in a round")
 
 
+class Phase2Config(PhaseConfig):
+    learning_rate_factor: float = Field(
+        0.3, gt=0, le=1, description="peak of phase 2, and of its control, as a share of train.learning_rate"
+    )
+
+
 class TrainConfig(_Section):
-    batch_size: int = Field(16, ge=1, le=4096, description="frames a step")
-    learning_rate: float = Field(2e-3, gt=0, le=1, description="peak of each phase's schedule")
+    batch_size: int = Field(4, ge=1, le=4096, description="frames a step")
+    learning_rate: float = Field(1e-3, gt=0, le=1, description="peak of phase 1's schedule")
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="a fresh one each round; sgd is plain, no momentum")
-    weight_decay: float = Field(1e-4, ge=0, le=1, description="AdamW's decoupled decay")
+    weight_decay: float = Field(1e-2, ge=0, le=1, description="AdamW's decoupled decay")
     clip_norm: float | None = Field(1.0, gt=0, description="largest gradient norm of a step; null for none")
     augment: bool = Field(True, description="flip, shift and gain on the training frames")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
@@ -60,7 +71,7 @@ class TrainConfig(_Section):
 
 
 class CalibrationConfig(_Section):
-    batches: int = Field(8, ge=1, le=1000, description="fixed training batches that the gradient is averaged over")
+    batches: int = Field(40, ge=1, le=1000, description="fixed training batches that the gradient is averaged over")
     max_ratio: float = Field(10.0, gt=1, description="bound on one site's magnitude against the others' median")
 
 
@@ -93,8 +104,8 @@ class RunConfig(_Section):
     seed: int = Field(0, ge=0, lt=2**31, description="of initial weights, order of frames, augmentation, phantoms")
     control: bool = Field(True, description="also continue phase 1 for as many rounds as phase 2 has")
     model: ModelConfig = ModelConfig()
-    phase1: PhaseConfig = PhaseConfig(rounds=40, local_epochs=3)
-    phase2: PhaseConfig = PhaseConfig(rounds=20, local_epochs=3)
+    phase1: PhaseConfig = PhaseConfig(rounds=60, local_epochs=2)
+    phase2: Phase2Config = Phase2Config(rounds=30, local_epochs=2)
     train: TrainConfig = TrainConfig()
     calibration: CalibrationConfig = CalibrationConfig()
     strategy: StrategyConfig = StrategyConfig()

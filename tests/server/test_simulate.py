@@ -221,7 +221,7 @@ def test_bad_frames_within_the_share_are_set_aside_and_listed(
 
 
 def test_ray_that_is_not_installed_is_an_error_and_no_fallback(
-    tiny_run: Arguments, roiae_server: Command, monkeypatch: pytest.MonkeyPatch
+    tiny_run: Arguments, roiae_server: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import importlib.util
 
@@ -231,6 +231,7 @@ def test_ray_that_is_not_installed_is_an_error_and_no_fallback(
     code, _, err = roiae_server([*tiny_run("run"), "--engine", "ray"])
 
     assert (code, "Ray is not installed" in err) == (7, True)
+    assert not (tmp_path / "run").exists()
 
 
 def completed_steps(run: Path) -> int:

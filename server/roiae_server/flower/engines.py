@@ -24,14 +24,21 @@ def run_local(app: ClientApp, sites: Sequence[str], run: Callable[[Transport], N
     run(GridTransport(LocalGrid(app, {node: {PARTITION: node - 1} for node in nodes.values()}), nodes))
 
 
+def require_ray() -> None:
+    """
+    Raises:
+        EngineError: Ray is not installed.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise EngineError("--engine ray: Ray is not installed. Install it with `pip install roiae[ray]`.")
+
+
 def run_on_ray(app: ClientApp, sites: Sequence[str], threads: int, run: Callable[[Transport], None]) -> None:
     """Run with the sites in Ray workers of `threads` CPUs each, as many at once as the machine has CPUs for.
 
     Raises:
-        EngineError: Ray is not installed, or its nodes do not start.
+        EngineError: Ray's nodes do not start.
     """
-    if importlib.util.find_spec("ray") is None:
-        raise EngineError("--engine ray: Ray is not installed. Install it with `pip install roiae[ray]`.")
     os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0")
     from flwr.simulation import run_simulation
 
