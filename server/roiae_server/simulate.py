@@ -165,5 +165,5 @@ def _show(run: RunFolder, sites: list[Site], console: Console) -> None:
         write_atomically(picture, reconstructions_png(sites, run.config.model, weights))
     console.print(quality_table(run.state.quality, run.state.sites))
     terms = ", ".join(f"{term} {weight:.3g}" for term, weight in run.state.weights.items())
-    console.print(f"phase 2 weights, from gradient magnitudes: {terms}", highlight=False)
+    console.print(f"phase 2 weights, from gradient magnitudes: {terms}", highlight=False, soft_wrap=True)
     console.print(f"picture: {picture}", highlight=False, soft_wrap=True)

@@ -105,7 +105,7 @@ class RunConfig(_Section):
     control: bool = Field(True, description="also continue phase 1 for as many rounds as phase 2 has")
     model: ModelConfig = ModelConfig()
     phase1: PhaseConfig = PhaseConfig(rounds=60, local_epochs=2)
-    phase2: Phase2Config = Phase2Config(rounds=30, local_epochs=2)
+    phase2: Phase2Config = Phase2Config(rounds=20, local_epochs=2)
     train: TrainConfig = TrainConfig()
     calibration: CalibrationConfig = CalibrationConfig()
     strategy: StrategyConfig = StrategyConfig()
