@@ -14,7 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from roiae.config import ModelConfig
+from roiae.config import ModelConfig, PrivacyConfig
 from roiae.contract import Arrays, Role, TrainTask
 from roiae.data.phantom import SCANNERS, write_hospital
 from roiae.data.site_data import FrameSet, SiteData
@@ -35,6 +35,8 @@ TINY = {
     "train.batch_size": 8,
     "train.threads": 1,
     "calibration.batches": 1,
+    "privacy.min_subjects": 10,
+    "privacy.min_scored_frames": 2,
 }
 REAL_FRAMES = Path(__file__).parents[2] / "shared" / "data" / "nt"
 
@@ -70,13 +72,13 @@ def frame_set() -> Callable[[int, int], FrameSet]:
 
 
 @pytest.fixture
-def make_site(frame_set: Callable[[int, int], FrameSet]) -> Callable[..., Site]:
+def make_site(frame_set: Callable[[int, int], FrameSet], tmp_path: Path) -> Callable[..., Site]:
     """A site in memory: (name, training frames, validation frames, role)."""
 
     def make(name: str, train: int = 6, validation: int = 3, role: Role = Role.SOURCE) -> Site:
         seed = sum(name.encode())
         data = SiteData(frame_set(train, seed), frame_set(validation, seed + 1), (), fingerprint=name)
-        return Site(name, role, data)
+        return Site(name, role, data, PrivacyConfig(), tmp_path / "sites" / name)
 
     return make
 

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def client_app(site_of: Callable[[Context], Site]) -> ClientApp:
-    """A ClientApp that answers train, evaluate and calibrate, and says which site it is.
+    """A ClientApp that answers every request of the contract, and says which site it is.
 
     Args:
         site_of: the site that answers in a context; called for every message, so it should remember what it opened.
@@ -45,7 +45,8 @@ def client_app(site_of: Callable[[Context], Site]) -> ClientApp:
 
     app.train()(answer)
     app.evaluate()(answer)
-    app.query("calibrate")(answer)
+    for name in ("calibrate", "statistics", "probe", "scores"):
+        app.query(name)(answer)
     app.query("identify")(identify)
     return app
 

@@ -20,7 +20,9 @@ def root() -> None:
 @app.command()
 def simulate(
     data: Annotated[Path | None, typer.Option(help="One folder a hospital; phantom hospitals without it.")] = None,
-    holdout: Annotated[str | None, typer.Option(help="The hospital held out; the last by name without it.")] = None,
+    holdout: Annotated[
+        str | None, typer.Option(help="The hospital held out, or each in turn; the last by name without it.")
+    ] = None,
     config: Annotated[str | None, typer.Option(help="A YAML file, or a shipped preset: quick.")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting, for example phase1.rounds=10.")
@@ -44,6 +46,22 @@ def simulate(
     from roiae_server.simulate import simulate as run
 
     run(Simulation(settings, data, holdout, out, engine, resume), Console())
+
+
+@app.command()
+def score(
+    run: Annotated[Path, typer.Argument(metavar="DIR", help="A finished run's folder.")],
+    holdout: Annotated[str, typer.Option(help="A hospital that did not train the run's model.")],
+    data: Annotated[
+        Path | None, typer.Option(help="One folder a hospital, the run's sources among them; its phantoms without it.")
+    ] = None,
+) -> None:
+    """Repeat the domain-shift scores of a finished run against another held-out hospital, without training."""
+    from rich.console import Console
+
+    from roiae_server.rescore import Rescoring, rescore
+
+    rescore(Rescoring(run, data, holdout), Console())
 
 
 def _config_path(given: str) -> Path:

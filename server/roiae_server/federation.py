@@ -1,12 +1,12 @@
-"""The run, step by step: phase 1, calibration, phase 2, the control arm, and the score. Knows sites only by name.
+"""The run, step by step: phase 1, calibration, phase 2, the control arm, score and shift. Knows sites only by name.
 
 Every step asks, checks, and commits. What a step needs of the steps before it is in the run folder, so a run killed
 anywhere goes on from the step it was in, and ends with the same bytes.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 from roiae.calibration import REFERENCE, calibrate
 from roiae.contract import (
@@ -17,15 +17,18 @@ from roiae.contract import (
     Reply,
     Request,
     Role,
+    ShiftArm,
     Task,
     TrainTask,
 )
 from roiae.errors import QuorumError, Reason, RefusalError, RoiaeError
 from roiae.losses import TERMS
 from roiae.metrics import Quality
-from roiae_server.admission import Metrics, admit_evaluation, admit_magnitudes, admit_update
+from roiae.shift.latents import encoder_arrays
+from roiae_server.admission import Admit, Metrics, admit_evaluation, admit_magnitudes, admit_update
 from roiae_server.plan import Step, learning_rate, plan
-from roiae_server.run_folder import RunFolder, RunState
+from roiae_server.run_folder import SHIFT, RunFolder, RunState
+from roiae_server.shift import ShiftScoring
 from roiae_server.transport import Aggregator, Outcome, Transport
 
 MODEL_FILES = {"phase1": "phase1.safetensors", "phase2": "final.safetensors", "control": "control.safetensors"}
@@ -100,7 +103,10 @@ class Federation:
             return replace(state, weights=self._calibrate(step))
         if step.name == "score":
             return replace(state, quality={**state.quality, step.arm: self._score(step)})
-        self._train(step)
+        if step.name == "shift":
+            self._shift(step)
+        else:
+            self._train(step)
         return state
 
     def _train(self, step: Step) -> None:
@@ -159,13 +165,44 @@ class Federation:
             self._folder.write_json("quality.json", {**self._folder.state.quality, step.arm: scores})
         return scores
 
-    def _ask(self, step: Step, task: Task, sites: Iterable[str], admit: Callable[[Reply], Metrics]) -> dict[str, Reply]:
-        """The admitted replies to one task; every site's outcome becomes a line.
+    def _shift(self, step: Step) -> None:
+        """Any number of sites may fail to answer: `shift.json` then says which score was not computed, and why."""
+        exchanges = 0
+        left_out: dict[str, Reason] = {}
+
+        def exchange(task: Task, arrays: Arrays, sites: Sequence[str], admit: Admit) -> dict[str, Reply]:
+            nonlocal exchanges
+            exchanges += 1
+            replies = self._exchange(replace(step, round=exchanges), Request(task, arrays), sites, admit)
+            reasons = {line["site"]: line["reason"] for line in self._lines if line["round"] == exchanges}
+            left_out.update({site: reasons[site] for site in sites if site not in replies})
+            return replies
+
+        arms: tuple[ShiftArm, ...] = get_args(ShiftArm)
+        encoders = {arm: encoder_arrays(self._folder.load_arrays(MODEL_FILES[arm])) for arm in arms}
+        (holdout,) = set(self._sites) - set(self._sources)
+        report = ShiftScoring(exchange, encoders, self._config, self._common()).run(self._sources, holdout)
+        self._folder.write_json(SHIFT, {**report, "left_out": left_out, "exchanges": exchanges})
+
+    def _ask(self, step: Step, task: Task, sites: Iterable[str], admit: Admit) -> dict[str, Reply]:
+        """The admitted replies to one task about the weights in hand.
 
         Raises:
             QuorumError: fewer sources than the quorum contributed.
         """
-        requests = {site: Request(task, self._arrays) for site in sites}
+        replies = self._exchange(step, Request(task, self._arrays), sites, admit)
+        contributed = sum(site in replies for site in self._sources)
+        if contributed < self._quorum:
+            missing = ", ".join(f"{line['site']} ({line['reason']})" for line in self._lines if line["reason"])
+            raise QuorumError(
+                f"{step.name} round {step.round}: {contributed} of {len(self._sources)} source sites contributed, "
+                f"{self._quorum} are needed: {missing}. Mend what the reasons name, then resume the run."
+            )
+        return replies
+
+    def _exchange(self, step: Step, request: Request, sites: Iterable[str], admit: Admit) -> dict[str, Reply]:
+        """The admitted replies to one request; every site's outcome becomes a line."""
+        requests = dict.fromkeys(sites, request)
         self._observer.asked(step, list(requests))
         replies: dict[str, Reply] = {}
         waiting = set(requests)
@@ -183,14 +220,8 @@ class Federation:
                 line |= {"status": "refused", "reason": refusal.reason}
             self._lines.append(line)
             self._observer.answered(step, line)
-        self._lines.sort(key=lambda line: str(line["site"]))  # replies come in any order; a run's files do not
-        contributed = sum(site in replies for site in self._sources)
-        if contributed < self._quorum:
-            missing = ", ".join(f"{line['site']} ({line['reason']})" for line in self._lines if line["reason"])
-            raise QuorumError(
-                f"{step.name} round {step.round}: {contributed} of {len(self._sources)} source sites contributed, "
-                f"{self._quorum} are needed: {missing}. Mend what the reasons name, then resume the run."
-            )
+        # Replies come in any order; a run's files do not.
+        self._lines.sort(key=lambda line: (line["round"], str(line["site"])))
         return replies
 
     def _common(self) -> dict[str, Any]:
@@ -199,7 +230,7 @@ class Federation:
 
     def _checkpoint(self, step: Step) -> tuple[Arrays | None, Arrays]:
         """What the step has changed of the weights and the aggregator's own state, if anything."""
-        if step.name in ("calibrate", "score"):
+        if step.name in ("calibrate", "score", "shift"):
             return None, {}
         return self._arrays, self._aggregator.state
 

@@ -16,19 +16,22 @@ from roiae.errors import ConfigError
 from roiae.site import Site, SiteFolder
 
 
-def find_hospitals(data: Path | None, holdout: str | None, config: RunConfig, console: Console) -> list[SiteFolder]:
+def find_hospitals(
+    data: Path | None, holdout: str | None, states: Path, config: RunConfig, console: Console
+) -> list[SiteFolder]:
     """Every hospital with its role, sorted by name.
 
     Args:
         data: one folder a hospital; None for phantoms.
         holdout: None for the last by name.
+        states: each hospital gets a folder of its own here, once it has something to remember.
 
     Raises:
         DataError: no hospital in the folder.
         ConfigError: no such held-out hospital, or fewer than two besides it.
     """
     cache_dir = default_cache_dir()
-    folders = find_sites(data) if data else _phantoms(config, cache_dir, console)
+    folders = hospital_folders(data, config, console)
     holdout = holdout or max(folders)
     if holdout not in folders:
         raise ConfigError(f"--holdout {holdout}: no such hospital. There are: {', '.join(folders)}.")
@@ -46,9 +49,20 @@ def find_hospitals(data: Path | None, holdout: str | None, config: RunConfig, co
             image_size=config.model.image_size,
             validation_share=config.data.validation_share,
             max_bad_share=config.data.max_bad_share,
+            privacy=config.privacy,
+            state=states.resolve() / name,
         )
         for name, folder in sorted(folders.items())
     ]
+
+
+def hospital_folders(data: Path | None, config: RunConfig, console: Console) -> dict[str, Path]:
+    """Every hospital's folder by name; phantoms where there is no data folder.
+
+    Raises:
+        DataError: no hospital in the folder.
+    """
+    return find_sites(data) if data else _phantoms(config, default_cache_dir(), console)
 
 
 def _phantoms(config: RunConfig, cache_dir: Path, console: Console) -> dict[str, Path]:

@@ -13,10 +13,10 @@ WARM_UP = 1  # rounds
 
 @dataclass(frozen=True)
 class Step:
-    name: Literal["phase1", "calibrate", "phase2", "control", "score"]
+    name: Literal["phase1", "calibrate", "phase2", "control", "score", "shift"]
     round: int  # from 1 within the name; of score, one a model
     last: bool  # of its name
-    arm: Arm  # the model that is trained, calibrated at or scored
+    arm: Arm  # the model that is trained, calibrated at or scored; of shift, the later of the two that it compares
 
 
 def plan(config: RunConfig) -> list[Step]:
@@ -26,7 +26,14 @@ def plan(config: RunConfig) -> list[Step]:
     steps = {arm: [Step(arm, r, r == rounds[arm], arm) for r in range(1, rounds[arm] + 1)] for arm in arms}
     score = [Step("score", i, i == len(arms), arm) for i, arm in enumerate(arms, start=1)]
     calibrate = Step("calibrate", 1, True, "phase1")
-    return [*steps["phase1"], calibrate, *steps["phase2"], *steps.get("control", []), *score]
+    return [
+        *steps["phase1"],
+        calibrate,
+        *steps["phase2"],
+        *steps.get("control", []),
+        *score,
+        Step("shift", 1, True, "phase2"),
+    ]
 
 
 def learning_rate(peak: float, round_: int, rounds: int) -> float:

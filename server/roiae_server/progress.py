@@ -63,7 +63,7 @@ class RunProgress:
 
 def _work(step: Step, config: RunConfig) -> float:
     """Passes over a site's frames, about."""
-    if step.name in ("calibrate", "score"):
+    if step.name in ("calibrate", "score", "shift"):
         return 0.5
     return 0.2 + (config.phase1 if step.name == "phase1" else config.phase2).local_epochs
 
@@ -73,6 +73,8 @@ def _title(step: Step, config: RunConfig) -> str:
         return "calibration"
     if step.name == "score":
         return f"score of {step.arm}"
+    if step.name == "shift":
+        return "domain shift"
     rounds = (config.phase1 if step.name == "phase1" else config.phase2).rounds
     return f"{step.name} round {step.round}/{rounds}"
 
@@ -88,4 +90,6 @@ def _site(line: Line) -> str:
         )
     if "psnr" in metrics:
         return f"{line['site']} {metrics['psnr']:.2f} dB"
+    if line["step"] == "shift":
+        return f"{line['site']} {next(iter(metrics.values())):.0f} frames"
     return f"{line['site']} " + ", ".join(f"‖∇{name}‖ {g:.3g}" for name, g in metrics.items() if name != "num-examples")

@@ -20,8 +20,10 @@ from safetensors.numpy import load_file, save
 from roiae.config import RunConfig, build_config, read_settings
 from roiae.contract import Arrays, Role
 from roiae.errors import RoiaeError, RunFolderError
+from roiae.files import write_atomically
 
 CONFIG, STATE, ROUNDS, LOCK, CHECKPOINTS = "config.yaml", "state.json", "rounds.jsonl", ".lock", "checkpoints"
+SHIFT = "shift.json"
 AGGREGATOR = "aggregator/"  # before the names of the aggregator's own arrays in a checkpoint
 
 
@@ -135,6 +137,16 @@ class RunFolder:
     def write_json(self, name: str, content: Any) -> None:
         write_atomically(self.path / name, json.dumps(content, indent=2).encode() + b"\n")
 
+    def read_json(self, name: str) -> Any:
+        """
+        Raises:
+            RunFolderError: the file is missing or damaged.
+        """
+        try:
+            return json.loads((self.path / name).read_bytes())
+        except (OSError, ValueError) as error:
+            raise RunFolderError(f"{self.path / name}: cannot be read. Restore it from a backup.") from error
+
     def close(self) -> None:
         self._lock.release()
 
@@ -161,21 +173,6 @@ class RunFolder:
         for path in (self.path / CHECKPOINTS).glob("step-*.safetensors"):
             if path.name != self.state.checkpoint:
                 path.unlink()
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """The whole content or what was there before, never a part, also after a power cut."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _hold(path: Path) -> FileLock:

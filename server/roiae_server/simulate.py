@@ -3,8 +3,8 @@
 The one door through which the coordinator's side imports the hospitals': they run in this process or its workers.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -16,22 +16,26 @@ from rich.console import Console
 from roiae.config import RunConfig, build_config, differences
 from roiae.contract import Arrays, Role
 from roiae.errors import RunFolderError
+from roiae.files import write_atomically
 from roiae.hardware import resolve
 from roiae.model import Autoencoder
 from roiae.site import Site, SiteFolder
 from roiae.training import arrays_of
 from roiae_client.flower import client_app
+from roiae_server.exact_knn import with_exact_knn
 from roiae_server.federation import MODEL_FILES, Federation
 from roiae_server.flower.aggregation import FlowerAggregator
 from roiae_server.flower.engines import PARTITION, require_ray, run_local, run_on_ray
-from roiae_server.hospitals import find_hospitals, open_sites
+from roiae_server.hospitals import find_hospitals, hospital_folders, open_sites
 from roiae_server.progress import RunProgress
 from roiae_server.report.pictures import reconstructions_png
-from roiae_server.report.tables import ARM_NAMES, quality_table
-from roiae_server.run_folder import RunFolder, RunState, write_atomically
+from roiae_server.report.shift_picture import shift_png
+from roiae_server.report.tables import ARM_NAMES, SHIFT_ARMS, quality_table, rotation_table, shift_table
+from roiae_server.run_folder import SHIFT, STATE, RunFolder, RunState
 from roiae_server.transport import Transport
 
 Engine = Literal["local", "ray"]
+EACH = "each"  # in place of the held-out hospital's name
 PACKAGES = ("roiae", "flwr", "torch", "numpy")  # whose versions a run records
 
 
@@ -41,7 +45,7 @@ class Simulation:
 
     settings: Mapping[str, Any]  # nested; only what was given
     data: Path | None  # one folder a hospital; None for phantoms
-    holdout: str | None  # None for the last by name
+    holdout: str | None  # None for the last by name; EACH for every hospital in turn
     out: Path
     engine: Engine
     resume: bool
@@ -55,16 +59,37 @@ def simulate(asked: Simulation, console: Console) -> None:
     """
     if asked.engine == "ray":
         require_ray()
+    if asked.holdout == EACH:
+        _rotate(asked, console)
+    else:
+        _simulate(asked, console)
+
+
+def _rotate(asked: Simulation, console: Console) -> None:
+    """Every hospital held out in turn, each in a run folder of its own that resumes on its own; then one table."""
+    if asked.out.exists() and not asked.resume:
+        raise _taken(asked.out)
+    if (asked.out / STATE).exists():
+        raise RunFolderError(f"{asked.out}: is one run, not a folder of runs. Give --out another folder.")
+    shifts = {}
+    for holdout in hospital_folders(asked.data, build_config(asked.settings), console):
+        console.print(f"held out: {holdout}", highlight=False)
+        shifts[holdout] = _simulate(replace(asked, holdout=holdout, out=asked.out / holdout), console)
+    console.print(rotation_table(shifts))
+
+
+def _simulate(asked: Simulation, console: Console) -> Mapping[str, Any]:
+    """One run; what its `shift.json` says."""
     run = _existing(asked)
     config = run.config if run else resolve(build_config(asked.settings))
     try:
-        folders = find_hospitals(asked.data, asked.holdout, config, console)
+        folders = find_hospitals(asked.data, asked.holdout, asked.out / "sites", config, console)
         sites = open_sites(folders, console)
         run = run or RunFolder.create(asked.out, config, _first_state(sites))
         _check_same_sites(run, sites)
         if run.state.status != "done":
-            _train(run, folders, asked.engine, console)
-        _show(run, sites, console)
+            federate(run, folders, asked.engine, console)
+        return _show(run, sites, console)
     finally:
         if run:
             run.close()
@@ -74,9 +99,7 @@ def _existing(asked: Simulation) -> RunFolder | None:
     """The run to resume, if there is one; what was given must be what it was begun with."""
     if not asked.resume:
         if asked.out.exists():
-            raise RunFolderError(
-                f"{asked.out}: exists already. Add --resume to go on with the run in it, or give --out another folder."
-            )
+            raise _taken(asked.out)
         return None
     run = RunFolder.open(asked.out)
     if run and (changed := differences(asked.settings, run.config)):
@@ -87,6 +110,12 @@ def _existing(asked: Simulation) -> RunFolder | None:
             + "\nLeave these settings out to resume it, or begin a new run in another folder."
         )
     return run
+
+
+def _taken(out: Path) -> RunFolderError:
+    return RunFolderError(
+        f"{out}: exists already. Add --resume to go on with the run in it, or give --out another folder."
+    )
 
 
 def _first_state(sites: list[Site]) -> RunState:
@@ -103,6 +132,14 @@ def _check_same_sites(run: RunFolder, sites: list[Site]) -> None:
             f"{run.path}: was begun with {_roles(begun)}; now there are {_roles(now)}. "
             "Give the same --data and --holdout."
         )
+    check_same_data(run, sites)
+
+
+def check_same_data(run: RunFolder, sites: Iterable[Site]) -> None:
+    """
+    Raises:
+        RunFolderError: the data of a site are not those that the run began with.
+    """
     for site in sites:
         if run.state.fingerprints[site.name] != site.data.fingerprint:
             raise RunFolderError(
@@ -115,12 +152,17 @@ def _roles(roles: Mapping[str, Role]) -> str:
     return ", ".join(f"{name} ({role})" for name, role in roles.items())
 
 
-def _train(run: RunFolder, folders: list[SiteFolder], engine: Engine, console: Console) -> None:
+def federate(run: RunFolder, folders: list[SiteFolder], engine: Engine, console: Console) -> None:
+    """Do all steps of the run that are not done yet, with these hospitals in this process or its workers.
+
+    Raises:
+        RoiaeError: as `Federation.run`.
+    """
     sites = [folder.name for folder in folders]
     app = client_app(_site_of(folders))
     with RunProgress(console, run.config, run.state.completed) as progress:
 
-        def federate(transport: Transport) -> None:
+        def over(transport: Transport) -> None:
             Federation(
                 run,
                 transport,
@@ -131,9 +173,9 @@ def _train(run: RunFolder, folders: list[SiteFolder], engine: Engine, console: C
 
         if engine == "ray":
             assert isinstance(run.config.train.threads, int), "resolved when the run began"
-            run_on_ray(app, sites, run.config.train.threads, federate)
+            run_on_ray(app, sites, run.config.train.threads, over)
         else:
-            run_local(app, sites, federate)
+            run_local(app, sites, over)
 
 
 def initial_arrays(config: RunConfig) -> Arrays:
@@ -157,7 +199,8 @@ def _opened(folder: SiteFolder) -> Site:
     return folder.open()
 
 
-def _show(run: RunFolder, sites: list[Site], console: Console) -> None:
+def _show(run: RunFolder, sites: list[Site], console: Console) -> Mapping[str, Any]:
+    """Tables and pictures; what `shift.json` says."""
     picture = run.path / "reconstructions.png"
     arms = [arm for arm in ARM_NAMES if arm in run.state.quality]
     if not picture.exists():
@@ -167,3 +210,17 @@ def _show(run: RunFolder, sites: list[Site], console: Console) -> None:
     terms = ", ".join(f"{term} {weight:.3g}" for term, weight in run.state.weights.items())
     console.print(f"phase 2 weights, from gradient magnitudes: {terms}", highlight=False, soft_wrap=True)
     console.print(f"picture: {picture}", highlight=False, soft_wrap=True)
+    return show_shift(run, sites, console)
+
+
+def show_shift(run: RunFolder, sites: list[Site], console: Console) -> Mapping[str, Any]:
+    """The shift scores' table and picture, the exact k-NN figure of pooled latents beside; what `shift.json` says."""
+    picture = run.path / "shift.png"
+    if not picture.exists():
+        models = {arm: run.load_arrays(MODEL_FILES[arm]) for arm in SHIFT_ARMS}
+        run.write_json(SHIFT, with_exact_knn(run.read_json(SHIFT), sites, models, run.config))
+        write_atomically(picture, shift_png(run.read_json(SHIFT)))
+    shift: Mapping[str, Any] = run.read_json(SHIFT)
+    console.print(shift_table(shift))
+    console.print(f"picture: {picture}", highlight=False, soft_wrap=True)
+    return shift

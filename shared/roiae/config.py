@@ -93,6 +93,15 @@ class DataConfig(_Section):
     max_bad_share: float = Field(0.0, ge=0, lt=1, description="share of unusable frames set aside before a run stops")
 
 
+class PrivacyConfig(_Section):
+    min_subjects: int = Field(50, ge=10, description="training subjects behind a statistic that a site gives")
+    min_scored_frames: int = Field(20, ge=1, description="frames behind a list of scores that a site gives")
+
+
+class ShiftConfig(_Section):
+    k: int = Field(20, ge=1, le=10_000, description="neighbour whose distance is the k-NN score; see docs/SHIFT.md")
+
+
 class PhantomConfig(_Section):
     hospitals: int = Field(3, ge=3, le=256, description="phantom hospitals when no data folder is given")
     subjects: int = Field(200, ge=5, le=100_000, description="subjects, and frames, of each phantom hospital")
@@ -111,6 +120,8 @@ class RunConfig(_Section):
     strategy: StrategyConfig = StrategyConfig()
     federation: FederationConfig = FederationConfig()
     data: DataConfig = DataConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
+    shift: ShiftConfig = ShiftConfig()
     phantom: PhantomConfig = PhantomConfig()
 
     def to_yaml(self) -> str:

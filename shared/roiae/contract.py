@@ -75,10 +75,46 @@ class EvaluateTask(_Task):
     """Reconstruction quality on the validation split; on all frames of a held-out site."""
 
 
-Task = TrainTask | CalibrateTask | EvaluateTask
+ShiftArm = Literal["phase1", "phase2"]  # whose encoders are compared
+
+
+class _ShiftTask(_Task):
+    """About the latents of frozen encoders, whose arrays come as `<arm>/<name in the model's state>`."""
+
+    arms: tuple[ShiftArm, ...] = Field(min_length=1)
+
+
+class StatisticsTask(_ShiftTask):
+    """Sums and prototypes of the training split's latents."""
+
+
+class ProbeTask(_ShiftTask):
+    """One step of the provenance probe: `<arm>/standard.…` and `<arm>/probe.weights` come with it."""
+
+    sources: tuple[str, ...] = Field(min_length=2)
+    folds: dict[ShiftArm, tuple[int, ...]] = Field(description="the fold that each fit leaves out")
+
+
+class ScoreTask(_ShiftTask):
+    """Score the validation split, or all frames of a held-out site, with the models that come as `<arm>/…`."""
+
+    sources: tuple[str, ...] = Field(min_length=2)
+    probe_sources: tuple[str, ...] = Field(description="those that stayed to the probe's end; empty without a probe")
+    k: int = Field(ge=1)
+
+
+ShiftTask = StatisticsTask | ProbeTask | ScoreTask
+Task = TrainTask | CalibrateTask | EvaluateTask | ShiftTask
 
 # The name under which each task crosses the wire: Flower routes by it.
-TASKS: Mapping[str, type[Task]] = {"train": TrainTask, "query.calibrate": CalibrateTask, "evaluate": EvaluateTask}
+TASKS: Mapping[str, type[Task]] = {
+    "train": TrainTask,
+    "query.calibrate": CalibrateTask,
+    "evaluate": EvaluateTask,
+    "query.statistics": StatisticsTask,
+    "query.probe": ProbeTask,
+    "query.scores": ScoreTask,
+}
 
 
 @dataclass(frozen=True)

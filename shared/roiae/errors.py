@@ -75,6 +75,8 @@ class Reason(StrEnum):
     ARRAYS_MISMATCH = "arrays-mismatch"
     NOT_FINITE = "not-finite"
     NO_FRAMES = "no-frames"
+    FEW_SUBJECTS = "few-subjects"
+    ALREADY_ANSWERED = "already-answered"
     BAD_METRICS = "bad-metrics"
 
 

@@ -3,11 +3,13 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
 
 from roiae.calibration import gradient_magnitudes
+from roiae.config import PrivacyConfig
 from roiae.contract import (
     NUM_EXAMPLES,
     VALIDATION,
@@ -17,6 +19,7 @@ from roiae.contract import (
     Reply,
     Request,
     Role,
+    ScoreTask,
     Task,
     TrainTask,
     check_arrays,
@@ -24,39 +27,49 @@ from roiae.contract import (
 from roiae.data.site_data import SiteData
 from roiae.errors import Reason, RefusalError
 from roiae.model import Autoencoder
+from roiae.shift.queries import ShiftDesk
 from roiae.training import arrays_of, calibration_batches, evaluate, load_arrays, train_round
 
 
 @dataclass(frozen=True)
 class Site:
-    """One hospital: its name and role in the federation, and its data."""
+    """One hospital: its name and role in the federation, its data, and what it lets others learn of them."""
 
     name: str
     role: Role
     data: SiteData
+    privacy: PrivacyConfig
+    state: Path  # its own folder, for what has to be remembered of its answers
 
     def answer(self, request: Request) -> Reply:
         """Do what is asked, or refuse.
 
         Raises:
-            RefusalError: this site is held out and asked to contribute, or the weights are not the model's.
+            RefusalError: this site is held out and asked to contribute, the weights are not the model's, or a shift
+                query asks for more than may be told.
         """
         task = request.task
-        if self.role is Role.HELD_OUT and not isinstance(task, EvaluateTask):
-            raise RefusalError(Reason.HELD_OUT, f"{self.name} is held out: it evaluates, and contributes nothing")
+        if self.role is Role.HELD_OUT and not isinstance(task, EvaluateTask | ScoreTask):
+            raise RefusalError(Reason.HELD_OUT, f"{self.name} is held out: it is scored, and contributes nothing")
         began = time.perf_counter()
         torch.set_num_threads(task.threads)
-        model = _model(task, request.arrays)
         arrays: Arrays = {}
         match task:
             case TrainTask():
+                model = _model(task, request.arrays)
                 metrics = self._train(model, task)
                 arrays = arrays_of(model)
             case CalibrateTask():
-                metrics = self._calibrate(model, task)
+                metrics = self._calibrate(_model(task, request.arrays), task)
             case EvaluateTask():
-                metrics = self._evaluate(model, task)
+                metrics = self._evaluate(_model(task, request.arrays), task)
+            case _:
+                metrics, arrays = self._shift.answer(task, request.arrays)
         return Reply(metrics, arrays, seconds=time.perf_counter() - began)
+
+    @cached_property
+    def _shift(self) -> ShiftDesk:
+        return ShiftDesk(self.name, self.role, self.data, self.privacy, self.state)
 
     def _train(self, model: Autoencoder, task: TrainTask) -> dict[str, float]:
         received = evaluate(model, self.data.validation, task.batch_size)
@@ -91,6 +104,8 @@ class SiteFolder:
     image_size: int
     validation_share: float
     max_bad_share: float
+    privacy: PrivacyConfig
+    state: Path
 
     def open(self, on_frame: Callable[[int, int], None] | None = None) -> Site:
         """The site with its data, from the cache where that holds them.
@@ -109,7 +124,7 @@ class SiteFolder:
             max_bad_share=self.max_bad_share,
             on_frame=on_frame,
         )
-        return Site(self.name, self.role, data)
+        return Site(self.name, self.role, data, self.privacy, self.state)
 
 
 def _model(task: Task, arrays: Arrays) -> Autoencoder:

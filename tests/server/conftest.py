@@ -1,5 +1,6 @@
-"""A federation without Flower, torch or data: sites that answer with numbers."""
+"""A federation without Flower, torch or data: sites that answer with numbers. And the command, as its user types it."""
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,14 +10,17 @@ import numpy as np
 import pytest
 
 from roiae.config import RunConfig, build_config, merge, parse_override
-from roiae.contract import Arrays, CalibrateTask, EvaluateTask, Reply, Request, Role, TrainTask
+from roiae.contract import Arrays, CalibrateTask, EvaluateTask, Reply, Request, Role, ShiftTask, TrainTask
 from roiae.errors import Reason
 from roiae.losses import TERMS
+from roiae_server.cli import main
 from roiae_server.federation import Federation, Line
 from roiae_server.plan import Step
 from roiae_server.run_folder import RunFolder, RunState
 from roiae_server.transport import Outcome
 
+Arguments = Callable[..., list[str]]
+Command = Callable[[list[str]], tuple[int, str, str]]
 Answer = Callable[[str, Request], Reply | Reason]
 START: Arrays = {"w": np.zeros(3, dtype=np.float32)}
 
@@ -34,6 +38,8 @@ def honest(site: str, request: Request) -> Reply:
             return Reply({"num-examples": 10.0, **dict.fromkeys(TERMS, 2.0), "ms_ssim": 1.0}, {}, 1.0)
         case EvaluateTask():
             return Reply(sums, {}, 1.0)
+        case _:
+            raise AssertionError("shift queries need latents; tests/server/test_shift.py has sites with some")
 
 
 @dataclass
@@ -47,8 +53,13 @@ class ScriptedTransport:
     def exchange(self, requests: Mapping[str, Request]) -> Iterator[Outcome]:
         for site, request in requests.items():
             self.asked.append((site, request))
+            if isinstance(request.task, ShiftTask):
+                yield self._outcome(site, Reason.FEW_SUBJECTS)
+                continue
             yield self._outcome(site, self.answer(site, request))
         for site, answer in self.uninvited.items():
+            if isinstance(request.task, ShiftTask):
+                continue
             yield self._outcome(site, answer(site, next(iter(requests.values()))))
 
     def _outcome(self, site: str, answered: Reply | Reason) -> Outcome:
@@ -126,3 +137,26 @@ def read_lines() -> Callable[[Path], list[dict[str, Any]]]:
     import json
 
     return lambda run: [json.loads(line) for line in (run / "rounds.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def roiae_server(run_main: Callable[..., int], capfd: pytest.CaptureFixture[str]) -> Command:
+    """The command in this process: (exit code, standard output, standard error)."""
+
+    def run(arguments: list[str]) -> tuple[int, str, str]:
+        return run_main(main, ["roiae-server", *arguments]), *capfd.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def finished(tiny_run: Arguments, roiae_server: Command, cache_dir: Path, tmp_path: Path) -> Path:
+    """A finished run; made once, copied for each test."""
+    kept = cache_dir / "finished"
+    if not kept.exists():
+        code, _, err = roiae_server(tiny_run("run"))
+        assert code == 0, err
+        shutil.copytree(tmp_path / "run", kept)
+    else:
+        shutil.copytree(kept, tmp_path / "run")
+    return tmp_path / "run"

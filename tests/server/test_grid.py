@@ -8,10 +8,11 @@ import torch
 from pytorch_msssim import ms_ssim
 
 from roiae.config import StrategyConfig
-from roiae.contract import Arrays, CalibrateTask, Request, Role, TrainTask
+from roiae.contract import Arrays, CalibrateTask, Request, Role, StatisticsTask, TrainTask
 from roiae.data.site_data import FrameSet
 from roiae.errors import Reason
 from roiae.model import Autoencoder
+from roiae.shift.latents import encoder_arrays
 from roiae.site import Site
 from roiae.training import load_arrays
 from roiae_client.flower import client_app
@@ -48,6 +49,22 @@ def test_a_reply_crosses_the_wire_unchanged(
     size = sum(array.nbytes for array in initial.values())
     assert size < outcome.bytes_out < size * 1.1
     assert size < outcome.bytes_in < size * 1.1
+
+
+def test_a_shift_query_crosses_the_wire_unchanged(make_site: Callable[..., Site], initial: Arrays) -> None:
+    """Numbers without a dimension and float64 among its arrays."""
+    site = make_site("a", train=52)
+    task = StatisticsTask(model=MODEL, batch_size=16, threads=1, arms=("phase1",))
+    request = Request(task, {f"phase1/{name}": array for name, array in encoder_arrays(initial).items()})
+
+    outcome = exchange([site], request)["a"]
+
+    assert outcome.reply is not None
+    direct = site.answer(request).arrays
+    assert direct["phase1/sums.frames"].shape == ()
+    assert {n: (a.dtype, a.tobytes()) for n, a in outcome.reply.arrays.items()} == {
+        n: (a.dtype, a.tobytes()) for n, a in direct.items()
+    }
 
 
 def test_a_refusal_and_a_crash_leave_as_a_reason_and_nothing_else(

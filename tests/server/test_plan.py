@@ -9,7 +9,7 @@ from roiae_server.plan import learning_rate, plan
 def test_the_control_arm_is_left_out_when_not_asked_for() -> None:
     steps = plan(RunConfig(control=False))
 
-    assert {step.name for step in steps} == {"phase1", "calibrate", "phase2", "score"}
+    assert {step.name for step in steps} == {"phase1", "calibrate", "phase2", "score", "shift"}
     assert [step.arm for step in steps if step.name == "score"] == ["phase1", "phase2"]
 
 

@@ -8,7 +8,8 @@ import pytest
 from roiae.config import RunConfig
 from roiae.contract import Role
 from roiae.errors import RunFolderError
-from roiae_server.run_folder import RunFolder, RunState, write_atomically
+from roiae.files import write_atomically
+from roiae_server.run_folder import RunFolder, RunState
 from tests.server.conftest import ScriptedTransport
 
 

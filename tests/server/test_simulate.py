@@ -19,41 +19,15 @@ from safetensors.numpy import load_file
 from roiae.data.site_data import SiteData
 from roiae.losses import TERMS
 from roiae.model import Autoencoder
-from roiae_server.cli import main
 from tests.conftest import MODEL, REAL_FRAMES
+from tests.server.conftest import Arguments, Command
 
 SERVER = str(Path(sys.executable).with_name("roiae-server"))
 MODELS = ("phase1.safetensors", "final.safetensors", "control.safetensors")
 
-Arguments = Callable[..., list[str]]
-Command = Callable[[list[str]], tuple[int, str, str]]
-
 
 def weights(run: Path) -> list[bytes]:
     return [(run / "checkpoints" / name).read_bytes() for name in MODELS]
-
-
-@pytest.fixture
-def roiae_server(run_main: Callable[..., int], capfd: pytest.CaptureFixture[str]) -> Command:
-    """The command in this process: (exit code, standard output, standard error)."""
-
-    def run(arguments: list[str]) -> tuple[int, str, str]:
-        return run_main(main, ["roiae-server", *arguments]), *capfd.readouterr()
-
-    return run
-
-
-@pytest.fixture
-def finished(tiny_run: Arguments, roiae_server: Command, cache_dir: Path, tmp_path: Path) -> Path:
-    """A finished run; made once, copied for each test."""
-    kept = cache_dir / "finished"
-    if not kept.exists():
-        code, _, err = roiae_server(tiny_run("run"))
-        assert code == 0, err
-        shutil.copytree(tmp_path / "run", kept)
-    else:
-        shutil.copytree(kept, tmp_path / "run")
-    return tmp_path / "run"
 
 
 def test_a_run_ends_with_its_files_its_table_and_its_picture(
@@ -63,7 +37,14 @@ def test_a_run_ends_with_its_files_its_table_and_its_picture(
 
     assert (code, err) == (0, "")
     assert "phase1 round 1/2: alpha loss" in out
-    for word in ("validation, n=2", "held out, n=16", "control", "ROI Edge-MAE", "reconstructions.png"):
+    for word in (
+        "validation, n=2",
+        "held out, n=16",
+        "control",
+        "ROI Edge-MAE",
+        "reconstructions.png",
+        "Mahalanobis AUROC",
+    ):
         assert word in " ".join(out.split()), word
     run = tmp_path / "run"
     quality = json.loads((run / "quality.json").read_text())
@@ -71,6 +52,13 @@ def test_a_run_ends_with_its_files_its_table_and_its_picture(
     assert all(set(sites) == {"alpha", "beta", "gamma"} for sites in quality.values())
     assert quality["phase1"]["gamma"]["frames"] == 16
     with Image.open(run / "reconstructions.png") as picture:
+        assert picture.width > 600
+    shift = json.loads((run / "shift.json").read_text())
+    for arm in ("phase1", "phase2"):
+        knn = shift[arm]["knn"]
+        assert knn["difference"] == pytest.approx(knn["auroc"] - knn["exact_auroc"])
+        assert len(shift[arm]["scores"]["mahalanobis"]["gamma"]) == 16
+    with Image.open(run / "shift.png") as picture:
         assert picture.width > 600
     assert len(set(weights(run))) == 3
     assert sorted(p.name for p in run.iterdir() if p.suffix == ".tmp") == []
@@ -246,7 +234,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes]) ->
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("completed", [0, 1, 3, 6])
+@pytest.mark.parametrize("completed", [0, 1, 3, 6, 10])
 def test_a_run_killed_at_any_step_resumes_to_the_same_bytes(
     finished: Path, tiny_run: Arguments, roiae_server: Command, tmp_path: Path, completed: int
 ) -> None:
@@ -262,6 +250,7 @@ def test_a_run_killed_at_any_step_resumes_to_the_same_bytes(
 
     assert code == 0, err
     assert weights(run) == weights(finished)
+    assert (run / "shift.json").read_bytes() == (finished / "shift.json").read_bytes()
     lines = [json.loads(line) for line in (run / "rounds.jsonl").read_text().splitlines()]
     assert set(Counter((line["step"], line["round"], line["site"]) for line in lines).values()) == {1}
 
@@ -326,6 +315,7 @@ def test_ray_gives_the_same_bytes_as_this_process(finished: Path, tiny_run: Argu
 
     assert ended.returncode == 0, ended.stderr
     assert weights(tmp_path / "ray") == weights(finished)
+    assert (tmp_path / "ray" / "shift.json").read_bytes() == (finished / "shift.json").read_bytes()
     local = (finished / "rounds.jsonl").read_text().splitlines()
     on_ray = (tmp_path / "ray" / "rounds.jsonl").read_text().splitlines()
     keys = ("step", "round", "site", "status")

@@ -1,6 +1,7 @@
-"""The quality table: by model and site, phase 2 beside phase 1 and the control arm."""
+"""The quality table, by model and site, and the shift table, phase 2 beside phase 1."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from rich.table import Table
 
@@ -14,6 +15,28 @@ MEASURES = (
     ("ms_ssim", "MS-SSIM", ".4f", True),
     ("roi_mae", "ROI MAE", ".4f", False),
     ("roi_edge_mae", "ROI Edge-MAE", ".4f", False),
+)
+
+SHIFT_ARMS = ("phase1", "phase2")
+
+# Score in `shift.json`, its number there, and its heading.
+SHIFT_ROWS = (
+    ("mahalanobis", "auroc", "Mahalanobis AUROC"),
+    ("mahalanobis", "aupr", "  AUPR"),
+    ("mahalanobis", "fpr95", "  FPR95"),
+    ("knn", "auroc", "k-NN AUROC"),
+    ("knn", "exact_auroc", "  exact, pooled"),
+    ("knn", "difference", "  difference"),
+    ("provenance", "accuracy", "Provenance accuracy"),
+    ("provenance", "max_softmax", "  max-softmax"),
+    ("provenance", "entropy", "  entropy, nats"),
+    ("provenance", "strength", "  strength C"),
+)
+ROTATION_COLUMNS = (
+    ("mahalanobis", "auroc", "Mahalanobis AUROC"),
+    ("knn", "auroc", "k-NN AUROC"),
+    ("provenance", "max_softmax", "max-softmax"),
+    ("provenance", "entropy", "entropy, nats"),
 )
 
 Quality = Mapping[str, Mapping[str, Mapping[str, float]]]  # by arm, site and measure; `quality.json`
@@ -39,6 +62,51 @@ def quality_table(quality: Quality, roles: Mapping[str, Role]) -> Table:
                 end_section=index == len(scored) - 1,
             )
     return table
+
+
+def shift_table(shift: Mapping[str, Any]) -> Table:
+    """A row a number of `shift.json`, 95 % intervals beside; why a score was not computed where it was not."""
+    left_out = [f"{site} ({reason})" for site, reason in shift["left_out"].items()]
+    table = Table(
+        title=f"Domain shift: {shift['holdout']} against {', '.join(shift['sources']) or 'no source'}",
+        caption=f"left out: {', '.join(left_out)}" if left_out else None,
+    )
+    for heading in ("", *(ARM_NAMES[arm] for arm in SHIFT_ARMS)):
+        table.add_column(heading)
+    for score, name, heading in SHIFT_ROWS:
+        found = [shift[arm][score] for arm in SHIFT_ARMS]
+        first = next(row for row in SHIFT_ROWS if row[0] == score)[1]
+        if any(name in of for of in found) or name == first:
+            table.add_row(heading, *(_shift_cell(of, name) for of in found))
+    return table
+
+
+def rotation_table(shifts: Mapping[str, Mapping[str, Any]]) -> Table:
+    """A row a held-out hospital; phase 1 → phase 2.
+
+    Args:
+        shifts: the content of `shift.json` by held-out hospital.
+    """
+    table = Table(title="Domain shift, every hospital held out in turn: phase 1 → phase 2")
+    for heading in ("held out", *(heading for _, _, heading in ROTATION_COLUMNS)):
+        table.add_column(heading)
+    for holdout, shift in sorted(shifts.items()):
+        pairs = (
+            [_shift_cell(shift[arm][score], name, brief=True) for arm in SHIFT_ARMS]
+            for score, name, _ in ROTATION_COLUMNS
+        )
+        table.add_row(holdout, *(" → ".join(pair) for pair in pairs))
+    return table
+
+
+def _shift_cell(found: Mapping[str, Any], name: str, brief: bool = False) -> str:
+    if "not_computed" in found:
+        return "–" if brief else f"not computed: {found['not_computed']}"
+    if name not in found:
+        return ""
+    value = format(found[name], "+.3f" if name == "difference" else "g" if name == "strength" else ".3f")
+    interval = found.get("ci", {}).get(name)
+    return value if brief or not interval else f"{value} ({interval[0]:.3f} to {interval[1]:.3f})"
 
 
 def _cell(

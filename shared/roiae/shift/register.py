@@ -1,0 +1,120 @@
+"""What a site has answered about each encoder, kept on its own disk, so that questions do not add up to an oracle.
+
+The entry is written before the answer leaves. The same question again, as a resumed run asks it, gets the same answer
+and counts once. A probe's or a scoring's question counts as asked even where its content is then refused: a refusal is
+an answer too.
+"""
+
+import hashlib
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from filelock import FileLock
+from pydantic import TypeAdapter, ValidationError
+
+from roiae.errors import DataError, Reason, RefusalError
+from roiae.files import write_atomically
+from roiae.shift.newton import MOST_STEPS
+
+MOST_RESTARTS = 2  # of the probe over fewer sources
+_FILE = "answered.json"
+
+
+@dataclass
+class Statistics:
+    """One answer to `query.statistics`, and the probe's steps over the same data."""
+
+    fingerprint: str  # of the data
+    subjects: list[str]  # hashed, of the training split
+    steps: dict[str, list[str]] = field(default_factory=dict)  # digests of questions by list of sources
+
+
+@dataclass
+class Answered:
+    """About one encoder."""
+
+    statistics: list[Statistics] = field(default_factory=list)
+    scoring: str = ""  # digest of the one question answered
+
+
+@dataclass
+class Register:
+    """By the encoder's digest."""
+
+    salt: str = field(default_factory=lambda: secrets.token_hex(16))  # of this site alone
+    encoders: dict[str, Answered] = field(default_factory=dict)
+
+    def note_statistics(self, encoder: str, fingerprint: str, subjects: Sequence[str], least: int) -> None:
+        """
+        Raises:
+            RefusalError: `already-answered` where the data are others than before, by fewer than `least` subjects: the
+                difference of the two answers would speak of those alone.
+        """
+        hashed = sorted({hashlib.sha256(f"{self.salt}/{subject}".encode()).hexdigest() for subject in subjects})
+        known = self._of(encoder).statistics
+        if any(before.fingerprint == fingerprint for before in known):
+            return
+        for before in known:
+            changed = len(set(before.subjects) ^ set(hashed))
+            if changed < least:
+                raise _refusal(f"{changed} training subjects changed since this encoder's statistics were answered")
+        known.append(Statistics(fingerprint, hashed))
+
+    def note_step(self, encoder: str, fingerprint: str, sources: Sequence[str], question: str) -> int:
+        """The step's number, from 1, among those over these sources.
+
+        Raises:
+            RefusalError: `already-answered` beyond `MOST_STEPS`, or `MOST_RESTARTS`; `bad-request` where the statistics
+                of these data have not been asked for.
+        """
+        over = next((known for known in self._of(encoder).statistics if known.fingerprint == fingerprint), None)
+        if over is None:
+            raise RefusalError(Reason.BAD_REQUEST, "a step of the probe before the statistics")
+        steps = over.steps.setdefault("/".join(sources), [])
+        if len(over.steps) > 1 + MOST_RESTARTS:
+            raise _refusal(f"the probe began again more than {MOST_RESTARTS} times")
+        if question not in steps:
+            if len(steps) >= MOST_STEPS:
+                raise _refusal(f"the probe asked for more than {MOST_STEPS} steps")
+            steps.append(question)
+        return steps.index(question) + 1
+
+    def note_scoring(self, encoder: str, question: str) -> None:
+        """
+        Raises:
+            RefusalError: `already-answered` where another question has been.
+        """
+        known = self._of(encoder)
+        if known.scoring not in ("", question):
+            raise _refusal("this encoder has been scored with another question, or over other data")
+        known.scoring = question
+
+    def _of(self, encoder: str) -> Answered:
+        return self.encoders.setdefault(encoder, Answered())
+
+
+@contextmanager
+def open_register(folder: Path) -> Iterator[Register]:
+    """The register in a site's own folder, held while it is changed; a refusal leaves it as it was.
+
+    Raises:
+        DataError: it is there and cannot be read; without it nothing may be answered.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path, adapter = folder / _FILE, TypeAdapter(Register)
+    with FileLock(folder / ".lock"):
+        try:
+            register = adapter.validate_json(path.read_bytes()) if path.exists() else Register()
+        except ValidationError as error:
+            raise DataError(
+                f"{path}: is damaged, so what this site has answered is not known. Restore it from a backup."
+            ) from error
+        yield register
+        write_atomically(path, adapter.dump_json(register, indent=2) + b"\n")
+
+
+def _refusal(message: str) -> RefusalError:
+    return RefusalError(Reason.ALREADY_ANSWERED, message)

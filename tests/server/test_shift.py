@@ -1,0 +1,300 @@
+"""The shift step over real sites in memory: what the coordinator makes of answers, and what sites refuse."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.covariance import OAS
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.preprocessing import StandardScaler
+
+from roiae.config import PrivacyConfig, RunConfig, build_config
+from roiae.contract import Arrays, ProbeTask, Request, Role, ScoreTask, ShiftTask, StatisticsTask, Task
+from roiae.errors import Reason, RefusalError
+from roiae.shift.latents import encode, encoder_arrays, load_encoder
+from roiae.site import Site
+from roiae_server.federation import MODEL_FILES, Federation
+from roiae_server.run_folder import RunFolder, RunState
+from roiae_server.transport import Outcome
+from tests.conftest import MODEL
+from tests.server.conftest import MeanAggregator, Silent
+
+HELD_OUT = "held"
+Hide = Callable[[str, Task], bool]
+
+
+class Sites:
+    """A transport to sites in this process; `away` says who does not answer what."""
+
+    def __init__(self, sites: list[Site], away: Hide = lambda site, task: False) -> None:
+        self.sites, self.away = {site.name: site for site in sites}, away
+        self.asked: list[tuple[str, Request]] = []
+
+    def exchange(self, requests: Mapping[str, Request]) -> Iterator[Outcome]:
+        for name, request in requests.items():
+            self.asked.append((name, request))
+            yield self._outcome(name, request)
+
+    def _outcome(self, name: str, request: Request) -> Outcome:
+        if self.away(name, request.task):
+            return Outcome(name, None, Reason.NO_REPLY, 1, 0)
+        try:
+            return Outcome(name, self.sites[name].answer(request), None, 1, 1)
+        except RefusalError as refusal:
+            return Outcome(name, None, refusal.reason, 1, 1)
+
+
+@pytest.fixture
+def sites(make_site: Callable[..., Site]) -> list[Site]:
+    """Two sources of uneven size, and a held-out site."""
+    limits = PrivacyConfig(min_subjects=30, min_scored_frames=5)
+    made = [make_site("alpha", 40, 12), make_site("beta", 55, 9), make_site(HELD_OUT, 10, 10, Role.HELD_OUT)]
+    return [replace(site, privacy=limits) for site in made]
+
+
+@pytest.fixture
+def score(tmp_path: Path, initial: Arrays) -> Callable[..., dict[str, Any]]:
+    """Runs, or resumes, the shift step alone, over two untrained encoders; returns `shift.json`."""
+    later = {name: array * np.float32(1.1) for name, array in initial.items()}
+    config = build_config({"model": MODEL.model_dump(), "control": False, "train": {"threads": 1}, "shift": {"k": 20}})
+    config = config.model_copy(update={"train": config.train.model_copy(update={"precision": "float32"})})
+
+    def run(transport: Sites, crash_after: int = 10**9) -> dict[str, Any]:
+        path = tmp_path / "run"
+        folder = RunFolder.open(path) or _at_the_shift(path, config, transport, {"phase1": initial, "phase2": later})
+        try:
+            Federation(folder, transport, MeanAggregator, lambda: initial, Silent(crash_after)).run()
+        finally:
+            folder.close()
+        found: dict[str, Any] = json.loads((path / "shift.json").read_text())
+        return found
+
+    return run
+
+
+def _at_the_shift(path: Path, config: RunConfig, transport: Sites, models: Mapping[str, Arrays]) -> RunFolder:
+    """A run of which only the shift step is left."""
+    from roiae_server.plan import plan
+
+    state = RunState({name: site.role for name, site in transport.sites.items()}, {}, {})
+    folder = RunFolder.create(path, config, state)
+    for arm, arrays in models.items():
+        folder.save_arrays(MODEL_FILES[arm], arrays)
+    completed = replace(state, completed=len(plan(config)) - 1)
+    folder.commit(completed, [], models["phase2"], MeanAggregator().state)
+    return folder
+
+
+def latents(site: Site, arrays: Arrays) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(train, validation), in float64."""
+    model = load_encoder(MODEL, encoder_arrays(arrays))
+    train, validation = (
+        encode(model, split, 16).astype(np.float64) for split in (site.data.train, site.data.validation)
+    )
+    return train, validation
+
+
+def test_scores_equal_scikit_learn_on_the_pooled_latents(
+    sites: list[Site], initial: Arrays, score: Callable[..., dict[str, Any]]
+) -> None:
+    """AUROC to 0.005: scores leave with three digits, which makes ties of 21 × 20 pairs. Unrounded scores are held to
+    1e-6 in tests/shared/shift."""
+    found = score(Sites(sites))
+
+    (train_a, val_a), (train_b, val_b), held = (latents(site, initial) for site in sites)
+    means = [train_a.mean(axis=0), train_b.mean(axis=0)]
+    oas = OAS(assume_centered=True).fit(np.concatenate([train_a - means[0], train_b - means[1]]))
+    near, far = np.concatenate([val_a, val_b]), np.concatenate(held)
+    distance = [np.min([oas.mahalanobis(z - mean) for mean in means], axis=0) for z in (near, far)]
+    expected = roc_auc_score(np.repeat([0, 1], [len(near), len(far)]), np.concatenate(distance))
+    mahalanobis = found["phase1"]["mahalanobis"]
+    assert mahalanobis["auroc"] == pytest.approx(expected, abs=0.005)
+    assert mahalanobis["ci"]["auroc"][0] <= mahalanobis["auroc"] <= mahalanobis["ci"]["auroc"][1]
+    assert mahalanobis["shrinkage"] == pytest.approx(oas.shrinkage_)
+    np.testing.assert_allclose(found["phase1"]["scores"]["mahalanobis"][HELD_OUT], np.sort(distance[1]), rtol=5.01e-3)
+
+    probe = found["phase1"]["provenance"]
+    scaler = StandardScaler().fit(np.concatenate([train_a, train_b]))
+    source = np.repeat([0, 1], [len(train_a), len(train_b)])
+    model = LogisticRegression(C=probe["strength"], tol=1e-10, max_iter=10_000)
+    model.fit(scaler.transform(np.concatenate([train_a, train_b])), source)
+    p = model.predict_proba(scaler.transform(far))
+    assert probe["max_softmax"] == pytest.approx(p.max(axis=1).mean(), rel=1e-4)
+    assert probe["entropy"] == pytest.approx(-(p * np.log(p)).sum(axis=1).mean(), rel=1e-4)
+    assert probe["accuracy"] == pytest.approx(
+        model.score(scaler.transform(near), np.repeat([0, 1], [len(val_a), len(val_b)]))
+    )
+    assert sum(probe["histograms"]["entropy"]["held_out"]) == 20
+
+
+def test_the_file_has_its_documented_keys_for_both_phases(
+    sites: list[Site], score: Callable[..., dict[str, Any]]
+) -> None:
+    found = score(Sites(sites))
+
+    assert set(found) == {"holdout", "sources", "phase1", "phase2", "left_out", "exchanges"}
+    assert (found["holdout"], found["sources"], found["left_out"]) == (HELD_OUT, ["alpha", "beta"], {})
+    assert found["exchanges"] <= 42
+    for arm in ("phase1", "phase2"):
+        assert set(found[arm]) == {"mahalanobis", "knn", "provenance", "scores"}
+        assert {"auroc", "aupr", "fpr95", "ci", "k"} <= set(found[arm]["knn"])
+        assert {site: len(s) for site, s in found[arm]["scores"]["knn"].items()} == {
+            "alpha": 12,
+            "beta": 9,
+            HELD_OUT: 20,
+        }
+
+
+def test_what_travels_is_no_latent(sites: list[Site], score: Callable[..., dict[str, Any]]) -> None:
+    """No array of a reply has a row a frame, and the held-out site is asked for nothing but scores."""
+    transport = Sites(sites)
+
+    score(transport)
+
+    assert {type(r.task) for name, r in transport.asked if name == HELD_OUT} == {ScoreTask}
+    kinds = [r.kind for name, r in transport.asked if name == "alpha"]
+    assert (kinds[0], kinds[-1], set(kinds[1:-1])) == ("query.statistics", "query.scores", {"query.probe"})
+    assert all(name.split("/")[1].startswith("encoder.") for name in transport.asked[0][1].arrays)
+
+
+@pytest.mark.parametrize("kind", [StatisticsTask, ProbeTask])
+def test_a_held_out_site_gives_no_statistic(sites: list[Site], initial: Arrays, kind: type[ShiftTask]) -> None:
+    settings: dict[str, Any] = {"model": MODEL, "batch_size": 4, "threads": 1, "arms": ("phase1",)}
+    if kind is ProbeTask:
+        settings |= {"sources": ("alpha", HELD_OUT), "folds": {"phase1": (-1,)}}
+
+    with pytest.raises(RefusalError) as refused:
+        sites[2].answer(Request(kind(**settings), {f"phase1/{n}": a for n, a in encoder_arrays(initial).items()}))
+
+    assert refused.value.reason is Reason.HELD_OUT
+
+
+def test_too_few_subjects_are_a_reason_and_the_run_is_done(
+    sites: list[Site], score: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    strict = [replace(site, privacy=PrivacyConfig(min_subjects=50, min_scored_frames=5)) for site in sites]
+
+    found = score(Sites(strict))
+
+    assert found["left_out"] == {"alpha": "few-subjects"}
+    assert all(
+        found["phase1"][s]["not_computed"] == "fewer-than-two-sources" for s in ("mahalanobis", "knn", "provenance")
+    )
+    assert json.loads((tmp_path / "run" / "state.json").read_text())["status"] == "done"
+
+
+def test_a_held_out_site_with_too_few_frames_is_a_reason(
+    sites: list[Site], score: Callable[..., dict[str, Any]]
+) -> None:
+    few = [*sites[:2], replace(sites[2], privacy=PrivacyConfig(min_subjects=30, min_scored_frames=21))]
+
+    found = score(Sites(few))
+
+    assert found["left_out"] == {HELD_OUT: "no-frames"}
+    for name in ("mahalanobis", "knn", "provenance"):
+        assert found["phase2"][name]["not_computed"] == "no-frames"
+
+
+def test_a_source_that_drops_out_during_the_probe_is_left_out_of_it(
+    make_site: Callable[..., Site], sites: list[Site], score: Callable[..., dict[str, Any]]
+) -> None:
+    third = replace(make_site("gamma", 45, 8), privacy=sites[0].privacy)
+    steps = 0
+
+    def away(site: str, task: Task) -> bool:
+        nonlocal steps
+        steps += isinstance(task, ProbeTask) and site == "gamma"
+        return site == "gamma" and steps > 2
+
+    found = score(Sites([*sites, third], away))
+
+    assert found["left_out"] == {"gamma": "no-reply"}
+    assert found["sources"] == ["alpha", "beta", "gamma"]
+    assert set(found["phase1"]["scores"]["mahalanobis"]) == {"alpha", "beta", HELD_OUT}
+    assert "not_computed" not in found["phase1"]["provenance"]
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "reason"),
+    [
+        ("phase1/sums.outer", lambda a: a * np.nan, Reason.NOT_FINITE),
+        ("phase1/sums.outer", lambda a: -a, Reason.BAD_METRICS),
+        ("phase1/sums.outer", lambda a: np.zeros_like(a), Reason.BAD_METRICS),
+        ("phase2/sums.total", lambda a: a[1:], Reason.ARRAYS_MISMATCH),
+        ("phase2/sums.frames", lambda a: a * 0, Reason.BAD_METRICS),
+        ("phase2/prototypes.means", lambda a: a * 100, Reason.BAD_REQUEST),
+        ("phase1/probe.gradient", lambda a: a + np.inf, Reason.NOT_FINITE),
+        ("phase2/probe.spread", lambda a: a[:, :0], Reason.ARRAYS_MISMATCH),
+        ("phase1/scores.knn", lambda a: a[:-1], Reason.ARRAYS_MISMATCH),
+        ("phase1/scores.mahalanobis", lambda a: a[:0], Reason.BAD_METRICS),
+        ("phase1/reading.entropy_histogram", lambda a: a + 1, Reason.BAD_METRICS),
+        ("phase1/latents", lambda a: np.zeros((3, 8)), Reason.ARRAYS_MISMATCH),
+    ],
+)
+def test_a_bad_answer_is_refused_by_name_and_the_run_goes_on(
+    sites: list[Site], score: Callable[..., dict[str, Any]], name: str, damage: Callable[..., Any], reason: Reason
+) -> None:
+    class Damaged(Sites):
+        def _outcome(self, site: str, request: Request) -> Outcome:
+            outcome = super()._outcome(site, request)
+            if site != "beta" or outcome.reply is None or name not in {*outcome.reply.arrays, "phase1/latents"}:
+                return outcome
+            arrays = outcome.reply.arrays | {name: damage(outcome.reply.arrays.get(name))}
+            return replace(outcome, reply=replace(outcome.reply, arrays=arrays))
+
+    found = score(Damaged(sites))
+
+    assert found["left_out"] == {"beta": reason}
+
+
+def test_constant_latents_are_a_reason(sites: list[Site], score: Callable[..., dict[str, Any]]) -> None:
+    flat = [
+        replace(
+            site, data=replace(site.data, train=replace(site.data.train, frames=np.zeros_like(site.data.train.frames)))
+        )
+        for site in sites
+    ]
+
+    found = score(Sites(flat))
+
+    assert found["phase1"]["mahalanobis"]["not_computed"] == "constant-latents"
+
+
+@pytest.mark.parametrize("crash_after", [1, 5, 11])
+def test_a_run_killed_in_the_shift_step_ends_with_the_same_bytes(
+    sites: list[Site], score: Callable[..., dict[str, Any]], tmp_path: Path, crash_after: int
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        score(Sites(sites), crash_after)
+
+    again = score(Sites(sites))
+
+    registers = [json.loads(p.read_text()) for p in sorted((tmp_path / "sites").glob("*/answered.json"))]
+    steps = [
+        s for r in registers for e in r["encoders"].values() for st in e["statistics"] for s in st["steps"].values()
+    ]
+    assert max(map(len, steps)) == max(again[arm]["provenance"]["steps"] for arm in ("phase1", "phase2"))
+    (tmp_path / "run").rename(tmp_path / "killed")
+    assert score(Sites(sites)) == again
+
+
+def test_scores_leave_once_a_checkpoint(
+    sites: list[Site], score: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    transport = Sites(sites)
+    score(transport)
+    question = next(r for name, r in reversed(transport.asked) if name == HELD_OUT)
+    assert isinstance(question.task, ScoreTask)
+
+    first, again = (sites[2].answer(question) for _ in range(2))
+
+    assert all(first.arrays[name].tobytes() == again.arrays[name].tobytes() for name in first.arrays)
+    with pytest.raises(RefusalError) as refused:
+        sites[2].answer(replace(question, task=question.task.model_copy(update={"k": 25})))
+    assert refused.value.reason is Reason.ALREADY_ANSWERED
