@@ -49,7 +49,7 @@ class RunProgress:
 
     def completed(self, step: Step, done: int, steps: int) -> None:
         self._done = sum(self._work[:done])
-        left = f"{self._left() / 60:.0f} min left" if done < steps else ""
+        left = _time(self._left()) if done < steps else ""
         self._bar.update(self._task, completed=self._done, left=left)
         if not self._console.is_terminal:
             text = "; ".join([*(_site(line) for line in self._lines), left or "done"])
@@ -59,6 +59,10 @@ class RunProgress:
         """Seconds, at the pace so far."""
         pace = (time.monotonic() - self._began) / (self._done - self._done_before)
         return pace * (sum(self._work) - self._done)
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min left" if seconds >= 60 else "less than a minute left"
 
 
 def _work(step: Step, config: RunConfig) -> float:
