@@ -6,18 +6,18 @@ anywhere goes on from the step it was in, and ends with the same bytes.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any, Protocol, get_args
+from typing import Any, Protocol
 
 from roiae.calibration import REFERENCE, calibrate
 from roiae.contract import (
     NUM_EXAMPLES,
+    SHIFT_ARMS,
     Arrays,
     CalibrateTask,
     EvaluateTask,
     Reply,
     Request,
     Role,
-    ShiftArm,
     Task,
     TrainTask,
 )
@@ -26,7 +26,7 @@ from roiae.losses import TERMS
 from roiae.metrics import Quality
 from roiae.shift.latents import encoder_arrays
 from roiae_server.admission import Admit, Metrics, admit_evaluation, admit_magnitudes, admit_update
-from roiae_server.plan import Step, learning_rate, plan
+from roiae_server.plan import Step, learning_rate, phase_of, plan
 from roiae_server.run_folder import SHIFT, RunFolder, RunState
 from roiae_server.shift import ShiftScoring
 from roiae_server.transport import Aggregator, Outcome, Transport
@@ -124,12 +124,10 @@ class Federation:
 
     def _train_task(self, step: Step, proximal_mu: float) -> TrainTask:
         train = self._config.train
-        first, second = self._config.phase1, self._config.phase2
-        phase, before, peak = (
-            (first, 0, train.learning_rate)
-            if step.arm == "phase1"
-            else (second, first.rounds, train.learning_rate * second.learning_rate_factor)
-        )
+        phase, before, peak = phase_of(step.arm, self._config), 0, train.learning_rate
+        if step.arm != "phase1":
+            before = self._config.phase1.rounds
+            peak *= self._config.phase2.learning_rate_factor
         weights = self._folder.state.weights if step.arm == "phase2" else {REFERENCE: 1.0}
         return TrainTask(
             **train.model_dump(exclude={"learning_rate"}),
@@ -178,8 +176,7 @@ class Federation:
             left_out.update({site: reasons[site] for site in sites if site not in replies})
             return replies
 
-        arms: tuple[ShiftArm, ...] = get_args(ShiftArm)
-        encoders = {arm: encoder_arrays(self._folder.load_arrays(MODEL_FILES[arm])) for arm in arms}
+        encoders = {arm: encoder_arrays(self._folder.load_arrays(MODEL_FILES[arm])) for arm in SHIFT_ARMS}
         (holdout,) = set(self._sites) - set(self._sources)
         report = ShiftScoring(exchange, encoders, self._config, self._common()).run(self._sources, holdout)
         self._folder.write_json(SHIFT, {**report, "left_out": left_out, "exchanges": exchanges})
@@ -230,9 +227,7 @@ class Federation:
 
     def _checkpoint(self, step: Step) -> tuple[Arrays | None, Arrays]:
         """What the step has changed of the weights and the aggregator's own state, if anything."""
-        if step.name in ("calibrate", "score", "shift"):
-            return None, {}
-        return self._arrays, self._aggregator.state
+        return (self._arrays, self._aggregator.state) if step.trains else (None, {})
 
     def _fail(self, error: RoiaeError) -> None:
         """Record the step's lines and the reason; what had been admitted was not used, and is asked again."""

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from roiae.config import RunConfig
+from roiae.config import PhaseConfig, RunConfig
 
 Arm = Literal["phase1", "phase2", "control"]  # a model that is trained and scored
 
@@ -18,11 +18,21 @@ class Step:
     last: bool  # of its name
     arm: Arm  # the model that is trained, calibrated at or scored; of shift, the later of the two that it compares
 
+    @property
+    def trains(self) -> bool:
+        """Whether sites train in it, so that the weights are others after it."""
+        return self.name == self.arm
+
+
+def phase_of(arm: Arm, config: RunConfig) -> PhaseConfig:
+    """The settings an arm is trained by; the control has phase 2's."""
+    return config.phase1 if arm == "phase1" else config.phase2
+
 
 def plan(config: RunConfig) -> list[Step]:
     """All steps of a run, in order."""
     arms: list[Arm] = ["phase1", "phase2", "control"] if config.control else ["phase1", "phase2"]
-    rounds = {"phase1": config.phase1.rounds, "phase2": config.phase2.rounds, "control": config.phase2.rounds}
+    rounds = {arm: phase_of(arm, config).rounds for arm in arms}
     steps = {arm: [Step(arm, r, r == rounds[arm], arm) for r in range(1, rounds[arm] + 1)] for arm in arms}
     score = [Step("score", i, i == len(arms), arm) for i, arm in enumerate(arms, start=1)]
     calibrate = Step("calibrate", 1, True, "phase1")

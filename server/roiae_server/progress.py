@@ -8,7 +8,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from roiae.config import RunConfig
 from roiae_server.federation import Line
-from roiae_server.plan import Step, plan
+from roiae_server.plan import Step, phase_of, plan
 
 
 class RunProgress:
@@ -67,9 +67,7 @@ def _time(seconds: float) -> str:
 
 def _work(step: Step, config: RunConfig) -> float:
     """Passes over a site's frames, about."""
-    if step.name in ("calibrate", "score", "shift"):
-        return 0.5
-    return 0.2 + (config.phase1 if step.name == "phase1" else config.phase2).local_epochs
+    return 0.2 + phase_of(step.arm, config).local_epochs if step.trains else 0.5
 
 
 def _title(step: Step, config: RunConfig) -> str:
@@ -79,8 +77,7 @@ def _title(step: Step, config: RunConfig) -> str:
         return f"score of {step.arm}"
     if step.name == "shift":
         return "domain shift"
-    rounds = (config.phase1 if step.name == "phase1" else config.phase2).rounds
-    return f"{step.name} round {step.round}/{rounds}"
+    return f"{step.name} round {step.round}/{phase_of(step.arm, config).rounds}"
 
 
 def _site(line: Line) -> str:

@@ -9,13 +9,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from roiae.contract import Role
+from roiae.contract import SHIFT_ARMS, Role
 from roiae.errors import ConfigError, RunFolderError
 from roiae.site import Site
 from roiae_server.federation import MODEL_FILES
 from roiae_server.hospitals import find_hospitals, open_sites
 from roiae_server.plan import plan
-from roiae_server.report.tables import SHIFT_ARMS
 from roiae_server.run_folder import RunFolder, RunState
 from roiae_server.simulate import check_same_data, federate, show_shift
 

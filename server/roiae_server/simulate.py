@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 
 from roiae.config import RunConfig, build_config, differences
-from roiae.contract import Arrays, Role
+from roiae.contract import SHIFT_ARMS, Arrays, Role
 from roiae.errors import RunFolderError
 from roiae.files import write_atomically
 from roiae.hardware import resolve
@@ -30,7 +30,7 @@ from roiae_server.hospitals import find_hospitals, hospital_folders, open_sites
 from roiae_server.progress import RunProgress
 from roiae_server.report.pictures import reconstructions_png
 from roiae_server.report.shift_picture import shift_png
-from roiae_server.report.tables import ARM_NAMES, SHIFT_ARMS, quality_table, rotation_table, shift_table
+from roiae_server.report.tables import ARM_NAMES, quality_table, rotation_table, shift_table
 from roiae_server.run_folder import SHIFT, STATE, RunFolder, RunState
 from roiae_server.transport import Transport
 
@@ -217,7 +217,7 @@ def show_shift(run: RunFolder, sites: list[Site], console: Console) -> Mapping[s
     """The shift scores' table and picture, the exact k-NN figure of pooled latents beside; what `shift.json` says."""
     picture = run.path / "shift.png"
     if not picture.exists():
-        models = {arm: run.load_arrays(MODEL_FILES[arm]) for arm in SHIFT_ARMS}
+        models: dict[str, Arrays] = {arm: run.load_arrays(MODEL_FILES[arm]) for arm in SHIFT_ARMS}
         run.write_json(SHIFT, with_exact_knn(run.read_json(SHIFT), sites, models, run.config))
         write_atomically(picture, shift_png(run.read_json(SHIFT)))
     shift: Mapping[str, Any] = run.read_json(SHIFT)

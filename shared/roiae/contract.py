@@ -7,7 +7,7 @@ There is no field that could carry an image, a latent, a name or a path.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +76,7 @@ class EvaluateTask(_Task):
 
 
 ShiftArm = Literal["phase1", "phase2"]  # whose encoders are compared
+SHIFT_ARMS: tuple[ShiftArm, ...] = get_args(ShiftArm)
 
 
 class _ShiftTask(_Task):

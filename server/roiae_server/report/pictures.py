@@ -2,13 +2,11 @@
 reader's own.
 """
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
@@ -18,6 +16,7 @@ from roiae.contract import Arrays, Role
 from roiae.model import Autoencoder
 from roiae.site import Site
 from roiae.training import load_arrays
+from roiae_server.report.figures import png
 
 MARGIN = 8  # px round the ROI in the zoomed row
 
@@ -29,7 +28,6 @@ def reconstructions_png(sites: Sequence[Site], model: ModelConfig, weights: Mapp
         weights: a model's arrays by its name, in the order of the columns.
     """
     figure = Figure(figsize=(3.1 * (1 + len(weights)), 4.4 * len(sites)), layout="constrained")
-    FigureCanvasAgg(figure)
     grid: Any = figure.subplots(2 * len(sites), 1 + len(weights), squeeze=False, height_ratios=[3, 1] * len(sites))
     for row, site in enumerate(sites):
         frame, roi, recons = _reconstruct(site, model, weights)
@@ -39,9 +37,7 @@ def reconstructions_png(sites: Sequence[Site], model: ModelConfig, weights: Mapp
             x0, y0, x1, y1 = roi
             whole.add_patch(Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, edgecolor="#ffcc33"))
             _show(zoom, image[max(y0 - MARGIN, 0) : y1 + MARGIN, max(x0 - MARGIN, 0) : x1 + MARGIN], "")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=90)
-    return buffer.getvalue()
+    return png(figure)
 
 
 @torch.no_grad()

@@ -1,15 +1,15 @@
 """`shift.png`: scores of the sources' validation frames and of the held-out site, phase 1 beside phase 2."""
 
-import io
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from roiae_server.report.tables import ARM_NAMES, SHIFT_ARMS
+from roiae.contract import SHIFT_ARMS
+from roiae_server.report.figures import png
+from roiae_server.report.tables import ARM_NAMES
 
 SOURCES, HELD_OUT = "#3b6ea5", "#d1652c"
 BINS = 30
@@ -23,7 +23,6 @@ def shift_png(shift: Mapping[str, Any]) -> bytes:
         shift: the content of `shift.json`.
     """
     figure = Figure(figsize=(9, 8), layout="constrained")
-    FigureCanvasAgg(figure)
     grid: Any = figure.subplots(3, 2, squeeze=False, sharex="row")
     for column, arm in enumerate(SHIFT_ARMS):
         of = shift[arm]
@@ -39,9 +38,7 @@ def shift_png(shift: Mapping[str, Any]) -> bytes:
         fontsize=8,
         frameon=False,
     )
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=90)
-    return buffer.getvalue()
+    return png(figure)
 
 
 def _scores(axes: Any, found: Mapping[str, Any], scores: Mapping[str, Any], holdout: str, label: str) -> None:

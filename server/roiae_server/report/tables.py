@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
-from roiae.contract import Role
+from roiae.contract import SHIFT_ARMS, Role
 
 ARM_NAMES = {"phase1": "phase 1", "control": "control", "phase2": "phase 2"}
 
@@ -16,8 +16,6 @@ MEASURES = (
     ("roi_mae", "ROI MAE", ".4f", False),
     ("roi_edge_mae", "ROI Edge-MAE", ".4f", False),
 )
-
-SHIFT_ARMS = ("phase1", "phase2")
 
 # Score in `shift.json`, its number there, and its heading.
 SHIFT_ROWS = (
