@@ -86,6 +86,10 @@ class FederationConfig(_Section):
     quorum: Annotated[int, Field(ge=2)] | None = Field(
         None, description="sources that a step needs; null for all but one, and never fewer than two"
     )
+    deadline: float = Field(3600.0, gt=0, le=86_400, description="seconds that hospitals have to answer one request")
+    grace: float = Field(
+        300.0, ge=0, le=86_400, description="seconds that the others still have once the quorum has answered"
+    )
 
 
 class DataConfig(_Section):

@@ -9,9 +9,12 @@ RoiaeError
 │   ├── RunFolderError      5   the run folder is taken, foreign, of another configuration, or unwritable
 │   ├── CalibrationError    6   the gradient magnitudes give no usable loss weights
 │   ├── EngineError         7   the chosen engine is not installed or does not start
-│   └── RefusalError        8   a site refuses a request, or the coordinator a reply
+│   ├── RefusalError        8   a site refuses a request, or the coordinator a reply
+│   ├── SetupError          9   a coordinator's or hospital's folder, key, kit or certificate cannot be used
+│   └── LedgerError         11  the ledger is not what was written: a line is missing or altered
 └── RetryableError          the same command may succeed later
-    └── QuorumError         10  too few hospitals contributed; `--resume` goes on from the last completed step
+    ├── QuorumError         10  too few hospitals contributed; `--resume` goes on from the last completed step
+    └── ServiceError        12  a service runs already, does not run, does not start, or cannot be reached
 
 The number is the exit code of the command that ends with the error; 1 is a defect of ours, 2 is the command line's own.
 A message says what happened, where, what was expected and what to do. It stays on the machine that raised it: what
@@ -72,6 +75,10 @@ class Reason(StrEnum):
     BAD_REQUEST = "bad-request"
     SITE_FAILED = "site-failed"
     NO_REPLY = "no-reply"
+    OFFLINE = "offline"
+    NOT_ALLOWED = "not-allowed"
+    BAD_SIGNATURE = "bad-signature"
+    WRONG_VERSION = "wrong-version"
     ARRAYS_MISMATCH = "arrays-mismatch"
     NOT_FINITE = "not-finite"
     NO_FRAMES = "no-frames"
@@ -90,5 +97,17 @@ class RefusalError(FatalError):
         self.reason = reason
 
 
+class SetupError(FatalError):
+    exit_code = 9
+
+
+class LedgerError(FatalError):
+    exit_code = 11
+
+
 class QuorumError(RetryableError):
     exit_code = 10
+
+
+class ServiceError(RetryableError):
+    exit_code = 12
