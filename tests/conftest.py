@@ -14,8 +14,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from roiae.config import ModelConfig, PrivacyConfig
-from roiae.contract import Arrays, Role, TrainTask
+from roiae.config import ModelConfig, PrivacyConfig, Role
+from roiae.contract import Arrays, TrainTask
 from roiae.data.phantom import SCANNERS, write_hospital
 from roiae.data.site_data import FrameSet, SiteData
 from roiae.model import Autoencoder

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from roiae.config import RunConfig
-from roiae.contract import Arrays, Role
+from roiae.config import Role, RunConfig
+from roiae.contract import Arrays
 from roiae.shift.detection import auroc
 from roiae.shift.knn import exact_knn_scores
 from roiae.shift.latents import encode, encoder_arrays, load_encoder

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from roiae.calibration import REFERENCE, calibrate
+from roiae.config import Role
 from roiae.contract import (
     NUM_EXAMPLES,
     SHIFT_ARMS,
@@ -17,7 +18,6 @@ from roiae.contract import (
     EvaluateTask,
     Reply,
     Request,
-    Role,
     Task,
     TrainTask,
 )

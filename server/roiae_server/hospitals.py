@@ -8,8 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
-from roiae.config import RunConfig
-from roiae.contract import Role
+from roiae.config import Role, RunConfig
 from roiae.data.phantom import SCANNERS, write_hospital
 from roiae.data.site_data import default_cache_dir, find_sites
 from roiae.errors import ConfigError

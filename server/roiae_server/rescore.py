@@ -9,7 +9,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from roiae.contract import SHIFT_ARMS, Role
+from roiae.config import Role
+from roiae.contract import SHIFT_ARMS
 from roiae.errors import ConfigError, RunFolderError
 from roiae.site import Site
 from roiae_server.federation import MODEL_FILES

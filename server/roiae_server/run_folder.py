@@ -17,8 +17,8 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from roiae.config import RunConfig, build_config, read_settings
-from roiae.contract import Arrays, Role
+from roiae.config import Role, RunConfig, build_config, read_settings
+from roiae.contract import Arrays
 from roiae.errors import RoiaeError, RunFolderError
 from roiae.files import write_atomically
 

@@ -13,8 +13,8 @@ from typing import Any, Literal
 import torch
 from rich.console import Console
 
-from roiae.config import RunConfig, build_config, differences
-from roiae.contract import SHIFT_ARMS, Arrays, Role
+from roiae.config import Role, RunConfig, build_config, differences
+from roiae.contract import SHIFT_ARMS, Arrays
 from roiae.errors import RunFolderError
 from roiae.files import write_atomically
 from roiae.hardware import resolve

@@ -7,6 +7,7 @@ written to its `config.yaml`, and that file is itself a valid configuration.
 import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,6 +26,13 @@ Precision = Literal["float32", "bfloat16"]  # what `auto` resolves to
 def takes_image_size(side: int) -> bool:
     """Whether the model takes square frames of this side, in px."""
     return side >= IMAGE_SIZE_MIN and side % IMAGE_SIZE_STEP == 0
+
+
+class Role(StrEnum):
+    """A held-out site evaluates and never contributes to weights or calibration."""
+
+    SOURCE = "source"
+    HELD_OUT = "held-out"
 
 
 class _Section(BaseModel):

@@ -6,7 +6,6 @@ There is no field that could carry an image, a latent, a name or a path.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
@@ -31,13 +30,6 @@ def _known_term(name: str) -> str:
 
 
 TermName = Annotated[str, AfterValidator(_known_term)]
-
-
-class Role(StrEnum):
-    """A held-out site evaluates and never contributes to weights or calibration."""
-
-    SOURCE = "source"
-    HELD_OUT = "held-out"
 
 
 class _Task(BaseModel):

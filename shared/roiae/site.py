@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from roiae.calibration import gradient_magnitudes
-from roiae.config import PrivacyConfig
+from roiae.config import PrivacyConfig, Role
 from roiae.contract import (
     NUM_EXAMPLES,
     VALIDATION,
@@ -18,7 +18,6 @@ from roiae.contract import (
     EvaluateTask,
     Reply,
     Request,
-    Role,
     ScoreTask,
     Task,
     TrainTask,

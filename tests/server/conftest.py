@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from roiae.config import RunConfig, build_config, merge, parse_override
-from roiae.contract import Arrays, CalibrateTask, EvaluateTask, Reply, Request, Role, ShiftTask, TrainTask
+from roiae.config import Role, RunConfig, build_config, merge, parse_override
+from roiae.contract import Arrays, CalibrateTask, EvaluateTask, Reply, Request, ShiftTask, TrainTask
 from roiae.errors import Reason
 from roiae.losses import TERMS
 from roiae_server.cli import main

@@ -7,8 +7,8 @@ import pytest
 import torch
 from pytorch_msssim import ms_ssim
 
-from roiae.config import StrategyConfig
-from roiae.contract import Arrays, CalibrateTask, Request, Role, StatisticsTask, TrainTask
+from roiae.config import Role, StrategyConfig
+from roiae.contract import Arrays, CalibrateTask, Request, StatisticsTask, TrainTask
 from roiae.data.site_data import FrameSet
 from roiae.errors import Reason
 from roiae.model import Autoencoder

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from roiae.config import RunConfig
-from roiae.contract import Role
+from roiae.config import Role, RunConfig
 from roiae.errors import RunFolderError
 from roiae.files import write_atomically
 from roiae_server.run_folder import RunFolder, RunState

@@ -14,8 +14,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
-from roiae.config import PrivacyConfig, RunConfig, build_config
-from roiae.contract import Arrays, ProbeTask, Request, Role, ScoreTask, ShiftTask, StatisticsTask, Task
+from roiae.config import PrivacyConfig, Role, RunConfig, build_config
+from roiae.contract import Arrays, ProbeTask, Request, ScoreTask, ShiftTask, StatisticsTask, Task
 from roiae.errors import Reason, RefusalError
 from roiae.shift.latents import encode, encoder_arrays, load_encoder
 from roiae.site import Site

@@ -3,7 +3,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from roiae.contract import Arrays, CalibrateTask, EvaluateTask, Request, Role, TrainTask, parse_task
+from roiae.config import Role
+from roiae.contract import Arrays, CalibrateTask, EvaluateTask, Request, TrainTask, parse_task
 from roiae.errors import Reason, RefusalError
 from roiae.losses import TERMS
 from roiae.site import Site

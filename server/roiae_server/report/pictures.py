@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from roiae.config import ModelConfig
-from roiae.contract import Arrays, Role
+from roiae.config import ModelConfig, Role
+from roiae.contract import Arrays
 from roiae.model import Autoencoder
 from roiae.site import Site
 from roiae.training import load_arrays

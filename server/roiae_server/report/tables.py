@@ -5,7 +5,8 @@ from typing import Any
 
 from rich.table import Table
 
-from roiae.contract import SHIFT_ARMS, Role
+from roiae.config import Role
+from roiae.contract import SHIFT_ARMS
 
 ARM_NAMES = {"phase1": "phase 1", "control": "control", "phase2": "phase 2"}
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from roiae.config import PrivacyConfig
-from roiae.contract import NUM_EXAMPLES, Arrays, ProbeTask, Role, ScoreTask, ShiftTask, StatisticsTask
+from roiae.config import PrivacyConfig, Role
+from roiae.contract import NUM_EXAMPLES, Arrays, ProbeTask, ScoreTask, ShiftTask, StatisticsTask
 from roiae.data.site_data import SiteData
 from roiae.shift.checks import (
     check_frames,

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from tests.conftest import MODEL
 
-from roiae.config import PrivacyConfig
-from roiae.contract import Arrays, ProbeTask, Reply, Request, Role, ScoreTask, ShiftTask, StatisticsTask
+from roiae.config import PrivacyConfig, Role
+from roiae.contract import Arrays, ProbeTask, Reply, Request, ScoreTask, ShiftTask, StatisticsTask
 from roiae.data.site_data import FrameSet, SiteData
 from roiae.errors import Reason, RefusalError
 from roiae.shift.checks import LEAST_SCORED_FRAMES, LEAST_SUBJECTS

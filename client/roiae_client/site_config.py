@@ -1,0 +1,62 @@
+"""`site.yaml`: what a hospital has decided about its own part; nothing that a coordinator sends can change it."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from roiae.config import PrivacyConfig, Role, read_settings
+from roiae.errors import ConfigError
+
+SITE_CONFIG = "site.yaml"
+NAME_PATTERN = r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$"
+
+# Statistics, probe steps and scores tell more of a site's latents than sums of errors do: see docs/SHIFT.md.
+RequestKind = Literal["train", "evaluate", "query.calibrate", "query.statistics", "query.probe", "query.scores"]
+ALLOWED_BY_DEFAULT: tuple[RequestKind, ...] = ("train", "evaluate", "query.calibrate")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Limits(_Section):
+    """What this site answers, and to what extent."""
+
+    requests: frozenset[RequestKind] = frozenset(ALLOWED_BY_DEFAULT)
+    max_local_epochs: int = Field(10, ge=1, description="passes over the training split in one round")
+    min_frames: int = Field(20, ge=1, description="training frames below which nothing is trained")
+    min_subjects: int = Field(10, ge=1, description="training subjects below which nothing is trained")
+    min_local_steps: int = Field(
+        5, ge=1, description="optimiser steps behind an update; fewer would show single frames"
+    )
+    max_update_norm: float | None = Field(100.0, gt=0, description="L2 norm an update is clipped to; null for none")
+
+
+class SiteConfig(_Section):
+    """A hospital's own settings."""
+
+    name: str = Field(pattern=NAME_PATTERN)
+    role: Role | None = Field(None, description="agreed at enrolment; `join` fills it in")
+    data: Path = Field(description="folder with manifest.csv and its images; may be read-only")
+    threads: Annotated[int, Field(ge=1, le=256)] | None = Field(None, description="CPU threads; null for all cores")
+    validation_share: float = Field(0.2, gt=0, lt=1, description="share of the subjects kept from training")
+    max_bad_share: float = Field(0.0, ge=0, lt=1, description="share of unusable frames set aside before a run stops")
+    limits: Limits = Limits()
+    privacy: PrivacyConfig = PrivacyConfig()
+
+
+def read_site_config(folder: Path) -> SiteConfig:
+    """A hospital's settings; a relative data folder is relative to the hospital's own.
+
+    Raises:
+        ConfigError: the file is missing, or a setting is unknown, ill-typed or impossible.
+    """
+    path = folder / SITE_CONFIG
+    settings = read_settings(path)
+    try:
+        config = SiteConfig.model_validate(settings)
+    except ValidationError as error:
+        problems = (f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
+        raise ConfigError(f"{path}: " + "; ".join(problems) + ". docs/HOSPITAL.md lists the settings.") from None
+    return config.model_copy(update={"data": (folder / config.data).resolve()})
