@@ -7,9 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from roiae.config import PrivacyConfig, Role, read_settings
 from roiae.errors import ConfigError
+from roiae.kit import Name
 
 SITE_CONFIG = "site.yaml"
-NAME_PATTERN = r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$"
 
 # Statistics, probe steps and scores tell more of a site's latents than sums of errors do: see docs/SHIFT.md.
 RequestKind = Literal["train", "evaluate", "query.calibrate", "query.statistics", "query.probe", "query.scores"]
@@ -23,7 +23,10 @@ class _Section(BaseModel):
 class Limits(_Section):
     """What this site answers, and to what extent."""
 
-    requests: frozenset[RequestKind] = frozenset(ALLOWED_BY_DEFAULT)
+    requests: frozenset[RequestKind] = Field(
+        frozenset(ALLOWED_BY_DEFAULT),
+        description="what is answered; query.statistics, query.probe and query.scores may be added, see docs/SHIFT.md",
+    )
     max_local_epochs: int = Field(10, ge=1, description="passes over the training split in one round")
     min_frames: int = Field(20, ge=1, description="training frames below which nothing is trained")
     min_subjects: int = Field(10, ge=1, description="training subjects below which nothing is trained")
@@ -36,7 +39,9 @@ class Limits(_Section):
 class SiteConfig(_Section):
     """A hospital's own settings."""
 
-    name: str = Field(pattern=NAME_PATTERN)
+    name: Name = Field(
+        description="this hospital's name in the federation; the key carries it, so it is not changed here"
+    )
     role: Role | None = Field(None, description="agreed at enrolment; `join` fills it in")
     data: Path = Field(description="folder with manifest.csv and its images; may be read-only")
     threads: Annotated[int, Field(ge=1, le=256)] | None = Field(None, description="CPU threads; null for all cores")

@@ -237,15 +237,16 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
 
 def fields() -> Iterator[tuple[str, Any, str]]:
     """Every dotted key with its default and its description, in order."""
-    descriptions = dict(_descriptions(RunConfig))
+    described = dict(descriptions(RunConfig))
     for key, default in flatten(RunConfig().model_dump(mode="json")):
-        yield key, default, descriptions[key]
+        yield key, default, described[key]
 
 
-def _descriptions(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
+def descriptions(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Every dotted key of a schema with its description, in order."""
     for name, field in section.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from _descriptions(field.annotation, f"{prefix}{name}.")
+            yield from descriptions(field.annotation, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", field.description or ""
 

@@ -1,0 +1,124 @@
+"""The coordinator's folder and who takes part in its federation."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from roiae.certificates import ca_fingerprint, days_left
+from roiae.config import Role
+from roiae.keys import fingerprint, read_public
+from roiae.kit import address_of
+from roiae_server.coordinator_folder import COORDINATOR, FEDERATION, CoordinatorFolder
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The coordinator's folder.")]
+
+
+def register(app: typer.Typer) -> None:
+    for command in (init, add_site, remove_site, sites, renew, backup):
+        app.command()(command)
+
+
+def init(
+    folder: Folder,
+    host: Annotated[str, typer.Option(help="DNS name or IP address that hospitals connect to.")],
+    port: Annotated[int, typer.Option(help="The one public port.")] = 8443,
+    name: Annotated[str, typer.Option(help="The federation's name: small letters, digits, hyphens.")] = "federation",
+) -> None:
+    """Make a coordinator's folder: a CA of its own, the server's certificate, the configuration of a run."""
+    coordinator = CoordinatorFolder.create(folder, host, port, name)
+    typer.echo(
+        f"{folder} is ready for {address_of(coordinator.config.host, port)}.\n"
+        "It holds the CA's private key: keep it to yourself, and back it up.\n"
+        "The CA's fingerprint, which you will read to each hospital over the telephone:\n"
+        f"\n  {ca_fingerprint(coordinator.ca_certificate.read_bytes())}\n"
+        "\nNext:\n"
+        f"1. Read {folder / FEDERATION} and change what the run should do otherwise.\n"
+        "2. Each hospital types     roiae-client init DIR --name NAME   and sends you NAME.pub.\n"
+        f"3. Here, for each of them  roiae-server add-site {folder} NAME.pub --role source\n"
+        "   and for the one that is held out, if there is one, --role held-out.\n"
+        f"4. When all are enrolled   roiae-server doctor {folder}, then roiae-server start {folder}"
+    )
+
+
+def add_site(
+    folder: Folder,
+    public_key: Annotated[Path, typer.Argument(metavar="PUBFILE", help="The .pub file that the hospital sent.")],
+    role: Annotated[Role, typer.Option(help="A held-out hospital is scored, and never trains.")],
+    name: Annotated[str | None, typer.Option(help="The hospital's name, if its file has lost it.")] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="The hospital has a new key, or needs its kit again.")
+    ] = False,
+) -> None:
+    """Enrol a hospital by its public key, and write the kit to send back to it."""
+    coordinator = CoordinatorFolder.open(folder)
+    key, comment = read_public(public_key)
+    site = name or comment
+    kit = (coordinator.replace_key if replace else coordinator.add_site)(site, role, key)
+    typer.echo(
+        f"{site} is enrolled as {role}.\n"
+        "\nCompare over the telephone, on a number you knew before: the hospital reads the first, you the second.\n"
+        f"\n  the key  {fingerprint(key)}"
+        f"\n  the CA   {ca_fingerprint(coordinator.ca_certificate.read_bytes())}\n"
+        "\nNext:\n"
+        f"1. If the first differs    roiae-server remove-site {folder} {site}\n"
+        f"2. If it is the same       send {kit} to the hospital.\n"
+        f"3. The hospital types      roiae-client join DIR {kit.name} --ca-fingerprint F   with the second as F."
+    )
+
+
+def remove_site(folder: Folder, name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
+    """Revoke a hospital's key at once; no other hospital is touched."""
+    role = CoordinatorFolder.open(folder).remove_site(name).role
+    typer.echo(
+        f"{name} is removed, and its key is refused from now on. What it contributed to completed rounds stays in the "
+        "model.\n"
+        "\nNext:\n"
+        f"1. roiae-server status {folder}   # whether enough hospitals are left for a round\n"
+        f"2. To take it back         roiae-server add-site {folder} {name}.pub --role {role}"
+    )
+
+
+def sites(folder: Folder) -> None:
+    """List the enrolled hospitals: name, role, fingerprint of the key, date."""
+    enrolled = CoordinatorFolder.open(folder).sites
+    rows = [("name", "role", "fingerprint", "added")]
+    rows += [(name, str(site.role), fingerprint(site.key), f"{site.added}") for name, site in enrolled.items()]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    sources = sum(site.role is Role.SOURCE for site in enrolled.values())
+    typer.echo(
+        f"\nNext: roiae-server add-site {folder} NAME.pub --role source   # a run needs two sources, here are {sources}"
+        if sources < 2
+        else f"\nNext: roiae-server status {folder}   # which of them are online"
+    )
+
+
+def renew(folder: Folder) -> None:
+    """Issue a new server certificate from the same CA, for the host in coordinator.yaml; no hospital notices."""
+    coordinator = CoordinatorFolder.open(folder)
+    coordinator.renew()
+    server, ca = (days_left(path.read_bytes()) for path in (coordinator.server_certificate, coordinator.ca_certificate))
+    typer.echo(
+        f"The certificate for {coordinator.config.host} ({COORDINATOR}) is good for {server} days, the CA for {ca}.\n"
+        "\nNext: a coordinator that is running takes it up when it is started again; the run goes on where it was:\n"
+        f"  roiae-server stop {folder}\n"
+        f"  roiae-server start {folder}"
+    )
+
+
+def backup(
+    folder: Folder, to: Annotated[Path, typer.Option(metavar="FILE.tar.gz", help="A new file, not in DIR.")]
+) -> None:
+    """Copy the CA, the list of hospitals and the runs into one file, also while a run goes on."""
+    from roiae_server.backup import backup as write_backup
+
+    write_backup(CoordinatorFolder.open(folder), to)
+    typer.echo(
+        f"{to} is written. It holds the CA's private key: whoever has it can pass for this coordinator, so keep it as "
+        "you keep DIR.\n"
+        "\nNext: to restore it, on this machine or another, into a new folder:\n"
+        f"  mkdir -m 700 NEW && tar -xzpf {to} -C NEW\n"
+        "  roiae-server sites NEW"
+    )

@@ -1,0 +1,266 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from roiae.certificates import ca_fingerprint
+from roiae.config import Role
+from roiae.errors import ConfigError, DataError, SetupError
+from roiae.keys import load_private, read_public
+from roiae_client import client_folder
+from roiae_client.client_folder import ClientFolder
+from roiae_client.site_config import ALLOWED_BY_DEFAULT, SiteConfig, read_site_config
+from roiae_server.coordinator_folder import CoordinatorFolder
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> ClientFolder:
+    return ClientFolder.create(tmp_path / "site", "hospital-a", None)
+
+
+@pytest.fixture
+def coordinator(tmp_path: Path) -> CoordinatorFolder:
+    return CoordinatorFolder.create(tmp_path / "coordinator", "fl.example.org", 8443, "nt-europe")
+
+
+def contents(site: ClientFolder) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in site.path.iterdir() if file.is_file()}
+
+
+def enrol(coordinator: CoordinatorFolder, site: ClientFolder, role: Role = Role.SOURCE) -> tuple[Path, str]:
+    """The site's kit and the CA's fingerprint."""
+    key, name = read_public(site.public_key)
+    kit = coordinator.add_site(name, role, key)
+    return kit, ca_fingerprint(coordinator.ca_certificate.read_bytes())
+
+
+def test_a_new_folder_has_a_key_and_the_line_to_send(site: ClientFolder) -> None:
+    key, comment = read_public(site.public_key)
+
+    assert site.public_key.name == "hospital-a.pub"
+    assert (key, comment) == (load_private(site.key).public_key(), "hospital-a")
+    assert site.path.stat().st_mode & 0o777 == 0o700
+    assert not site.joined
+
+
+def test_the_settings_are_written_out_with_what_they_mean(site: ClientFolder) -> None:
+    text = (site.path / "site.yaml").read_text()
+
+    assert read_site_config(site.path) == SiteConfig(name="hospital-a", data=site.path / "data")
+    assert "  # optimiser steps behind an update; fewer would show single frames\n  min_local_steps: 5" in text
+    assert yaml.safe_load(text)["limits"]["requests"] == sorted(ALLOWED_BY_DEFAULT)
+
+
+def test_a_named_data_folder_is_kept_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "images").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    site = ClientFolder.create(Path("site"), "hospital-a", Path("images"))
+
+    assert site.config.data == tmp_path / "images"
+    assert not (tmp_path / "site" / "data").exists()
+
+
+def test_a_missing_data_folder_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is not a folder"):
+        ClientFolder.create(tmp_path / "site", "hospital-a", tmp_path / "images")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_impossible_name_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--name Hospital A"):
+        ClientFolder.create(tmp_path / "site", "Hospital A", None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_init_keeps_the_key(site: ClientFolder) -> None:
+    before = contents(site)
+
+    with pytest.raises(SetupError, match="its keys are kept"):
+        ClientFolder.create(site.path, "hospital-a", None)
+    assert contents(site) == before
+
+
+def test_a_disk_without_room_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(client_folder, "write_atomically", full)
+
+    with pytest.raises(SetupError, match="No space left"):
+        ClientFolder.create(tmp_path / "site", "hospital-a", None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(SetupError, match="not a hospital's folder"):
+            ClientFolder.open(path)
+
+
+def test_who_has_not_joined_is_told_how(site: ClientFolder) -> None:
+    with pytest.raises(SetupError, match=r"has not joined a federation yet\. Type `roiae-client join"):
+        _ = site.kit
+
+
+def test_a_joined_site_knows_its_federation_and_role(site: ClientFolder, coordinator: CoordinatorFolder) -> None:
+    kit, fingerprint = enrol(coordinator, site, Role.HELD_OUT)
+
+    site.join(kit, fingerprint)
+
+    opened = ClientFolder.open(site.path)
+    assert (opened.kit.address, opened.config.role) == ("fl.example.org:8443", Role.HELD_OUT)
+    assert opened.ca_certificate.read_bytes() == coordinator.ca_certificate.read_bytes()
+
+
+def test_joining_again_changes_nothing(site: ClientFolder, coordinator: CoordinatorFolder) -> None:
+    kit, fingerprint = enrol(coordinator, site)
+    site.join(kit, fingerprint)
+    before = contents(site)
+
+    site.join(kit, fingerprint)
+
+    assert contents(site) == before
+
+
+@pytest.mark.parametrize(
+    ("line", "joined"),
+    [
+        ("role: null", "role: source"),
+        ("role:", "role: source"),
+        ("role: ~   # agreed by letter", "role: source   # agreed by letter"),
+        ("role: source # ours", "role: source # ours"),
+    ],
+)
+def test_the_role_is_filled_in_and_every_other_line_stays(
+    site: ClientFolder, coordinator: CoordinatorFolder, line: str, joined: str
+) -> None:
+    path = site.path / "site.yaml"
+    text = path.read_text().replace("role: null", line) + "# our own note: role: null\n"
+    path.write_text(text)
+    kit, fingerprint = enrol(coordinator, site)
+
+    ClientFolder.open(site.path).join(kit, fingerprint)
+
+    assert path.read_text() == text.replace(line, joined, 1)
+
+
+def test_a_role_whose_line_was_deleted_is_added(site: ClientFolder, coordinator: CoordinatorFolder) -> None:
+    path = site.path / "site.yaml"
+    path.write_text(path.read_text().replace("role: null\n", "").rstrip())
+    kit, fingerprint = enrol(coordinator, site)
+
+    ClientFolder.open(site.path).join(kit, fingerprint)
+
+    assert read_site_config(site.path).role is Role.SOURCE
+
+
+def test_settings_that_cannot_be_edited_are_left_to_their_owner(
+    site: ClientFolder, coordinator: CoordinatorFolder
+) -> None:
+    (site.path / "site.yaml").write_text("{name: hospital-a, data: data}\n")
+    kit, fingerprint = enrol(coordinator, site)
+    before = contents(site)
+
+    with pytest.raises(SetupError, match=r"Write `role: source` there"):
+        ClientFolder.open(site.path).join(kit, fingerprint)
+    assert contents(site) == before
+
+
+Spoil = Callable[[ClientFolder, CoordinatorFolder, Path], tuple[Path, str] | None]
+
+
+def _other_hospitals_kit(site: ClientFolder, coordinator: CoordinatorFolder, kit: Path) -> tuple[Path, str]:
+    other = ClientFolder.create(site.path.with_name("other"), "hospital-b", None)
+    return enrol(coordinator, other)
+
+
+def _other_coordinators_kit(site: ClientFolder, coordinator: CoordinatorFolder, kit: Path) -> tuple[Path, str]:
+    other = CoordinatorFolder.create(site.path.with_name("foreign"), "evil.example.org", 8443, "nt-europe")
+    return enrol(other, site)[0], ca_fingerprint(coordinator.ca_certificate.read_bytes())
+
+
+def _rotated_key(site: ClientFolder, coordinator: CoordinatorFolder, kit: Path) -> None:
+    site.rotate()
+
+
+def _open_key(site: ClientFolder, coordinator: CoordinatorFolder, kit: Path) -> None:
+    site.key.chmod(0o644)
+
+
+def _other_role(site: ClientFolder, coordinator: CoordinatorFolder, kit: Path) -> None:
+    path = site.path / "site.yaml"
+    path.write_text(path.read_text().replace("role: null", "role: held-out"))
+
+
+def _cut_kit(site: ClientFolder, coordinator: CoordinatorFolder, kit: Path) -> None:
+    kit.write_bytes(kit.read_bytes()[:-40])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (_other_hospitals_kit, "is the kit of hospital-b; this hospital is hospital-a"),
+        (_other_coordinators_kit, "do not use it"),
+        (_rotated_key, "is for another key"),
+        (_open_key, "chmod 600"),
+        (_other_role, r"enrols this hospital as source; site\.yaml says held-out"),
+        (_cut_kit, "is damaged"),
+    ],
+)
+def test_a_wrong_kit_changes_nothing(
+    site: ClientFolder, coordinator: CoordinatorFolder, spoil: Spoil, message: str
+) -> None:
+    kit, fingerprint = enrol(coordinator, site)
+    kit, fingerprint = spoil(site, coordinator, kit) or (kit, fingerprint)
+    before = contents(site)
+
+    with pytest.raises(SetupError, match=message):
+        ClientFolder.open(site.path).join(kit, fingerprint)
+    assert contents(site) == before
+
+
+def test_a_folder_serves_one_federation(site: ClientFolder, coordinator: CoordinatorFolder, tmp_path: Path) -> None:
+    site.join(*enrol(coordinator, site))
+    other = CoordinatorFolder.create(tmp_path / "other", "other.example.org", 8443, "nt-asia")
+    before = contents(site)
+
+    with pytest.raises(SetupError, match="has joined another federation"):
+        site.join(*enrol(other, site))
+    assert contents(site) == before
+
+
+def test_a_rotated_key_replaces_the_old_one_whole(site: ClientFolder) -> None:
+    before = site.fingerprint
+    (site.path / "key.new").write_text("torn by a crash")
+
+    site.rotate()
+
+    assert site.fingerprint != before
+    assert read_public(site.public_key) == (site.private_key().public_key(), "hospital-a")
+    assert not (site.path / "key.new").exists()
+
+
+def test_a_rotation_without_room_keeps_the_old_key(site: ClientFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path) -> None:
+        raise SetupError(f"{path}: cannot be written (No space left on device).")
+
+    before = contents(site)
+    monkeypatch.setattr(client_folder, "create_key", full)
+
+    with pytest.raises(SetupError, match="No space left"):
+        site.rotate()
+    assert contents(site) == before
+
+
+def test_a_site_with_a_rotated_key_has_to_join_again(site: ClientFolder, coordinator: CoordinatorFolder) -> None:
+    site.join(*enrol(coordinator, site))
+    site.rotate()
+
+    with pytest.raises(SetupError, match="the key was rotated"):
+        _ = site.kit
+
+    kit = coordinator.replace_key("hospital-a", Role.SOURCE, read_public(site.public_key)[0])
+    site.join(kit, ca_fingerprint(coordinator.ca_certificate.read_bytes()))
+    assert site.kit.site == "hospital-a"
