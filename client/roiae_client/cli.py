@@ -8,6 +8,7 @@ import typer
 
 from roiae.cli import run_app
 from roiae_client import enrol_commands
+from roiae_client.ledger_command import ledger
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 enrol_commands.register(app)
@@ -43,6 +44,9 @@ def check(
     for name, split in {"training": data.train, "validation": data.validation}.items():
         console.print(f"{name}: {len(split)} frames of {len(set(split.subjects))} subjects", highlight=False)
     console.print("Every frame can be used.", highlight=False)
+
+
+app.command()(ledger)
 
 
 def main() -> None:

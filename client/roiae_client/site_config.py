@@ -33,6 +33,9 @@ class Limits(_Section):
     min_local_steps: int = Field(
         5, ge=1, description="optimiser steps behind an update; fewer would show single frames"
     )
+    max_image_size: int = Field(512, ge=192, description="side of the model's square, px")
+    max_parameters: int = Field(20_000_000, ge=1, description="size of the model; the default one has 3 million")
+    max_batch_size: int = Field(64, ge=1, description="frames a step, which sets how much memory is needed")
     max_update_norm: float | None = Field(100.0, gt=0, description="L2 norm an update is clipped to; null for none")
 
 

@@ -85,6 +85,7 @@ class Reason(StrEnum):
     FEW_SUBJECTS = "few-subjects"
     ALREADY_ANSWERED = "already-answered"
     BAD_METRICS = "bad-metrics"
+    WITHDRAWN = "withdrawn"
 
 
 class RefusalError(FatalError):

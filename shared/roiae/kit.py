@@ -24,7 +24,7 @@ from roiae.config import Role
 from roiae.errors import SetupError
 from roiae.keys import PrivateKey, sign, verify
 
-PROTOCOL = 1  # of kits; a client refuses a kit of another one
+PROTOCOL = 1  # of kits, requests and replies; raised when one side could no longer make sense of the other
 NAME_PATTERN = r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$"
 KIT_JSON, CA_CERTIFICATE, KIT_SIGNATURE = "kit.json", "ca.crt", "kit.sig"
 

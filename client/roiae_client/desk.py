@@ -1,0 +1,141 @@
+"""The one function through which anything leaves a hospital.
+
+What is asked is checked, done, written into the ledger, sealed, and only then handed over. Whatever goes wrong, what
+leaves is a `Reason`; the text stays in this machine's log.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from roiae.contract import TASKS, Arrays, Reply, Request, TrainTask, parse_task
+from roiae.envelope import IDENTIFY, ROIAE, Ask, Envelope, seal
+from roiae.errors import Reason, RefusalError
+from roiae.kit import PROTOCOL
+from roiae.site import Site
+from roiae_client.ledger import Head, Ledger
+from roiae_client.policy import check_data, check_task, clip_update
+from roiae_client.site_config import SiteConfig
+
+UNKNOWN = "unknown"  # stands in the ledger for a kind of request that is none
+Answer = tuple[Envelope, bytes, Reply | None]  # with the signature of both
+log = logging.getLogger(__name__)
+
+
+class HospitalDesk:
+    """Answers a coordinator's requests for one hospital, one at a time.
+
+    Args:
+        key: the site's own; seals every reply.
+        open_site: the site at a model's image size in px; called when first needed, and its site is kept.
+        withdrawn: whether the site has left the federation; then every request is refused.
+    """
+
+    def __init__(
+        self,
+        config: SiteConfig,
+        key: ec.EllipticCurvePrivateKey,
+        ledger: Ledger,
+        open_site: Callable[[int, SiteConfig], Site],
+        withdrawn: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._config = config
+        self._key = key
+        self._ledger = ledger
+        self._open_site = open_site
+        self._withdrawn = withdrawn
+        self._threads = config.threads or torch.get_num_threads()
+        self._sites: dict[int, Site] = {}
+        self._turn = threading.Lock()
+
+    def answer(self, kind: str, ask: Ask, task_json: str, arrays: Arrays) -> Answer:
+        """The envelope, its signature, and the reply where there is one.
+
+        A line that cannot be written takes the reply with it: what leaves then is `site-failed` and the last good head.
+        """
+        with self._turn:
+            reason, reply = self._outcome(kind, ask, task_json, arrays)
+            try:
+                head = self._ledger.append(
+                    run=ask.run,
+                    request=ask.request,
+                    kind=kind if kind == IDENTIFY or kind in TASKS else UNKNOWN,
+                    reason=reason,
+                    arrays=reply.arrays if reply else {},
+                    metrics=reply.metrics if reply else (),
+                )
+                return self._sealed(kind, ask, reason, reply, head)
+            except Exception:
+                log.exception("no line could be written into the ledger, or no seal made, so no answer leaves")
+                return self._sealed(kind, ask, Reason.SITE_FAILED.value, None, self._ledger.head)
+
+    def _outcome(self, kind: str, ask: Ask, task_json: str, arrays: Arrays) -> tuple[str, Reply | None]:
+        try:
+            self._admit(ask)
+            return "", self._reply(kind, task_json, arrays)
+        except RefusalError as refusal:
+            log.warning("%r request refused: %s", kind, refusal)
+            return refusal.reason.value, None
+        except Exception:
+            log.exception("%r request failed", kind)
+            return Reason.SITE_FAILED.value, None
+
+    def _admit(self, ask: Ask) -> None:
+        if self._withdrawn():
+            raise RefusalError(Reason.WITHDRAWN, "this site has withdrawn from the federation")
+        self._ledger.acknowledge(Head(ask.acknowledged_lines, ask.acknowledged_head))
+        if ask.protocol != PROTOCOL:
+            message = f"the coordinator's roiae {ask.roiae} speaks protocol {ask.protocol}, ours {ROIAE} {PROTOCOL}"
+            raise RefusalError(Reason.WRONG_VERSION, message)
+        if self._ledger.answered(ask.request):
+            raise RefusalError(Reason.ALREADY_ANSWERED, f"request {ask.request} is in the ledger")
+
+    def _reply(self, kind: str, task_json: str, arrays: Arrays) -> Reply:
+        began = time.perf_counter()
+        if kind == IDENTIFY:
+            return Reply({}, {}, seconds=0.0)
+        if kind not in TASKS:
+            raise RefusalError(Reason.BAD_REQUEST, "there is no such kind of request")
+        task = parse_task(kind, task_json)
+        check_task(task, self._config.limits)
+        task = task.model_copy(update={"threads": self._threads})
+        site = self._site(task.model.image_size)
+        check_data(task, site.data, self._config.limits)
+        reply = site.answer(Request(task, arrays))
+        if isinstance(task, TrainTask):
+            reply = replace(reply, arrays=self._clipped(arrays, reply.arrays))
+        if not all(np.isfinite(array).all() for array in reply.arrays.values()):
+            raise RefusalError(Reason.NOT_FINITE, "the answer's arrays hold NaN or infinity")
+        return replace(reply, seconds=time.perf_counter() - began)
+
+    def _clipped(self, sent: Arrays, trained: Arrays) -> Arrays:
+        bound = self._config.limits.max_update_norm
+        clipped, norm = clip_update(sent, trained, bound)
+        if clipped is not trained:
+            log.warning("the update's norm %.4g was clipped to limits.max_update_norm, %g", norm, bound)
+        return clipped
+
+    def _site(self, image_size: int) -> Site:
+        if image_size not in self._sites:
+            self._sites = {image_size: self._open_site(image_size, self._config)}
+        return self._sites[image_size]
+
+    def _sealed(self, kind: str, ask: Ask, reason: str, reply: Reply | None, head: Head) -> Answer:
+        envelope = Envelope(
+            site=self._config.name,
+            run=ask.run,
+            request=ask.request,
+            kind=kind,
+            reason=reason,
+            roiae=ROIAE,
+            protocol=PROTOCOL,
+            ledger_lines=head.lines,
+            ledger_head=head.hash,
+        )
+        return envelope, seal(self._key, envelope, reply), reply

@@ -1,0 +1,284 @@
+"""What has left this hospital: a line for every reply, on the disk before the reply goes, and never changed after.
+
+Each line is JSON and carries the hash of the line before it, so that an altered, missing or moved line shows. A cut
+tail shows by the head that the coordinator has acknowledged, which every request brings back. docs/LEDGER.md.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+
+from roiae.envelope import NO_LINES
+from roiae.errors import LedgerError, ServiceError, SetupError
+from roiae.files import write_atomically
+
+LEDGER = "ledger.jsonl"  # in the hospital's folder
+UNFINISHED = "unfinished"  # kind of the line that sets aside one which a crash cut short
+_HASH = b',"hash":"'  # a line's hash is that of the bytes before this
+_END = b'"}\n'
+_NUMBER_BYTES = 8  # a metric is a double
+
+
+class Head(NamedTuple):
+    """Where a ledger ends: the number of its lines and the hash of the last."""
+
+    lines: int
+    hash: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """What left with one reply."""
+
+    n: int
+    time: str  # UTC
+    run: str
+    request: str
+    kind: str
+    reason: str  # empty with an answer
+    arrays: list[dict[str, Any]]  # name, shape, dtype, norm (L2)
+    metrics: list[str]
+    bytes: int  # of arrays and metrics, as they are in memory
+    previous: str
+    hash: str
+    set_aside: str = ""  # of an unfinished line: what of it was there
+
+
+class LedgerReader:
+    """Follows a ledger line by line; `head`, `end` and `unfinished` say where it has come to.
+
+    A last line without its end is left out: it is being written, or a crash cut it short and its reply never went.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.acknowledged = read_acknowledged(path)  # first, so that a line written meanwhile cannot be missing
+        self.head = Head(0, NO_LINES)
+        self.end = 0  # byte after the last whole line
+        self.unfinished = b""
+
+    def __iter__(self) -> Iterator[Line]:
+        """
+        Raises:
+            LedgerError: a line is altered, missing or out of order, or the acknowledged one is not there.
+            SetupError: the file cannot be read.
+        """
+        met = self.acknowledged == self.head
+        try:
+            with self._path.open("rb") as file:
+                for raw in file:
+                    if not raw.endswith(b"\n"):
+                        self.unfinished = raw
+                        break
+                    line = _checked(raw, self.head, self._path)
+                    self.head, self.end = Head(line.n, line.hash), self.end + len(raw)
+                    met = met or self.acknowledged == self.head
+                    yield line
+        except FileNotFoundError:
+            pass  # nothing has left; the acknowledged head knows better where that is not so
+        except OSError as error:
+            raise SetupError(f"{self._path}: cannot be read ({error.strerror}). Check its owner and mode.") from error
+        if not met:
+            raise not_acknowledged(self._path, self.acknowledged, self.head)
+
+
+class Ledger:
+    """The open ledger of a hospital, for one process at a time.
+
+    Args:
+        path: the file, made with its folder where there is none.
+
+    Raises:
+        ServiceError: another process has it open.
+        LedgerError: it is not what was written.
+        SetupError: it cannot be read or written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = FileLock(f"{path}.lock", timeout=0, thread_local=False)
+        self._requests: set[str] = set()
+        self._hashes = [NO_LINES]  # by number of lines
+        try:
+            self._lock.acquire()
+            self._open()
+        except Timeout:
+            message = f"{path}: another process writes to it. `roiae-client start` runs already; stop that one first."
+            raise ServiceError(message) from None
+        except OSError as error:
+            self._lock.release()
+            raise SetupError(
+                f"{path}: cannot be written ({error.strerror}). Check the disk, owner and mode."
+            ) from error
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _open(self) -> None:
+        reader = LedgerReader(self._path)
+        for line in reader:
+            self._note(line.request, line.hash)
+        self._end, self._acknowledged = reader.end, reader.acknowledged
+        self._file = _open(self._path)
+        if reader.unfinished:
+            self._append(kind=UNFINISHED, set_aside=reader.unfinished.decode("ascii", "backslashreplace"))
+
+    def close(self) -> None:
+        os.close(self._file)
+        self._lock.release()
+
+    @property
+    def head(self) -> Head:
+        return Head(len(self._hashes) - 1, self._hashes[-1])
+
+    def answered(self, request: str) -> bool:
+        """Whether a reply to this request has been written down."""
+        return request in self._requests
+
+    def acknowledge(self, seen: Head) -> None:
+        """Keep the head that the coordinator has seen. One that this ledger never had is kept for good, and stops it.
+
+        Raises:
+            LedgerError: the ledger has not that line.
+        """
+        if self._has(self._acknowledged) and (seen.lines > self._acknowledged.lines or not self._has(seen)):
+            write_atomically(_beside(self._path), json.dumps(seen).encode() + b"\n")
+            self._acknowledged = seen
+        self._check_acknowledged()
+
+    def append(
+        self,
+        *,
+        run: str,
+        request: str,
+        kind: str,
+        reason: str,
+        arrays: Mapping[str, NDArray[Any]],
+        metrics: Collection[str],
+    ) -> Head:
+        """Write down what is about to leave; it is on the disk when this returns.
+
+        Args:
+            arrays: of the reply, finite.
+            metrics: names of the reply's numbers.
+
+        Raises:
+            LedgerError: the coordinator has seen a line that is not here, or the file was moved or cut.
+            OSError: the disk is full or fails. Nothing may leave then.
+        """
+        self._check_acknowledged()
+        return self._append(
+            run=run,
+            request=request,
+            kind=kind,
+            reason=reason,
+            arrays=[_described(name, array) for name, array in arrays.items()],
+            metrics=list(metrics),
+            bytes=sum(array.nbytes for array in arrays.values()) + _NUMBER_BYTES * len(metrics),
+        )
+
+    def _append(self, **said: Any) -> Head:
+        nothing = {"run": "", "request": "", "kind": "", "reason": "", "arrays": [], "metrics": [], "bytes": 0}
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        line = {"n": self.head.lines + 1, "time": now, **nothing, **said, "previous": self.head.hash}
+        body = json.dumps(line, separators=(",", ":"), allow_nan=False).encode()[:-1]
+        digest = hashlib.sha256(body).hexdigest()
+        self._write(body + _HASH + digest.encode() + _END)
+        self._note(str(line["request"]), digest)
+        return self.head
+
+    def _write(self, raw: bytes) -> None:
+        here, there = os.fstat(self._file), self._path.stat() if self._path.exists() else None
+        if there is None or not os.path.samestat(here, there) or here.st_size < self._end:
+            raise LedgerError(f"{self._path}: was moved or cut while in use. Put it back as it was; nothing leaves.")
+        os.ftruncate(self._file, self._end)  # a line whose writing failed; its reply never went
+        written = 0
+        while written < len(raw):
+            written += os.pwrite(self._file, raw[written:], self._end + written)
+        os.fsync(self._file)
+        self._end += len(raw)
+
+    def _note(self, request: str, digest: str) -> None:
+        self._requests.add(request)
+        self._hashes.append(digest)
+
+    def _has(self, head: Head) -> bool:
+        return head.lines < len(self._hashes) and self._hashes[head.lines] == head.hash
+
+    def _check_acknowledged(self) -> None:
+        if not self._has(self._acknowledged):
+            raise not_acknowledged(self._path, self._acknowledged, self.head)
+
+
+def read_acknowledged(path: Path) -> Head:
+    """The head of this ledger that the coordinator has seen, as kept beside it.
+
+    Raises:
+        LedgerError: the file is damaged.
+    """
+    beside = _beside(path)
+    if not beside.exists():
+        return Head(0, NO_LINES)
+    try:
+        return TypeAdapter(Head).validate_json(beside.read_bytes())
+    except ValidationError as error:
+        raise LedgerError(
+            f"{beside}: is damaged, so a cut tail would not show. Restore it from a backup, or remove it once the "
+            "ledger's head is what the coordinator has."
+        ) from error
+
+
+def not_acknowledged(path: Path, acknowledged: Head, head: Head) -> LedgerError:
+    """The error for a ledger that has not the line which the coordinator has seen."""
+    found = "another line is there" if acknowledged.lines <= head.lines else f"it ends with line {head.lines}"
+    return LedgerError(
+        f"{path}: line {acknowledged.lines}: the coordinator has seen this line with hash {acknowledged.hash}, and "
+        f"{found}. The end of the ledger was cut or replaced, or the coordinator speaks of another ledger. Nothing "
+        "more is answered; keep the file, and compare with what the coordinator has. docs/LEDGER.md says how to go on."
+    )
+
+
+def _checked(raw: bytes, before: Head, path: Path) -> Line:
+    place = before.lines + 1
+    body, _, tail = raw.rpartition(_HASH)
+    if tail != hashlib.sha256(body).hexdigest().encode() + _END:
+        raise LedgerError(f"{path}: line {place}: was altered: its hash is not that of its text.")
+    try:
+        line = Line(**json.loads(raw))
+    except (ValueError, TypeError):
+        raise LedgerError(f"{path}: line {place}: is no line of a ledger.") from None
+    if line.n != place:
+        raise LedgerError(f"{path}: line {place}: says that it is line {line.n}: a line is missing or out of order.")
+    if line.previous != before.hash:
+        raise LedgerError(f"{path}: line {place}: does not follow the line before it, one of the two was replaced.")
+    return line
+
+
+def _described(name: str, array: NDArray[Any]) -> dict[str, Any]:
+    norm = float(np.linalg.norm(array.astype(np.float64).ravel()))
+    return {"name": name, "shape": list(array.shape), "dtype": str(array.dtype), "norm": float(f"{norm:.6g}")}
+
+
+def _beside(path: Path) -> Path:
+    return path.with_suffix(".acknowledged.json")
+
+
+def _open(path: Path) -> int:
+    """The file, open to be written, and its name in the folder on the disk."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o640)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+    return file

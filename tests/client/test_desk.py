@@ -1,0 +1,296 @@
+"""The one function through which anything leaves a hospital, asked by everyone it should not trust."""
+
+import errno
+import json
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from roiae.contract import Arrays, CalibrateTask, EvaluateTask, Reply, TrainTask
+from roiae.envelope import NO_LINES, ROIAE, Ask, check, signed_bytes
+from roiae.errors import FrameError, LedgerError, Reason, RefusalError
+from roiae.kit import PROTOCOL
+from roiae.site import Site
+from roiae_client.desk import Answer, HospitalDesk
+from roiae_client.ledger import Ledger, LedgerReader
+from roiae_client.site_config import Limits, SiteConfig
+from tests.client.conftest import read
+from tests.conftest import MODEL
+
+KEY = ec.generate_private_key(ec.SECP384R1())
+OPEN = Limits(min_frames=2, min_subjects=2, min_local_steps=1)
+EVALUATE = EvaluateTask(model=MODEL, batch_size=8, threads=2)
+SECRET = "/srv/images/jane-doe.png"
+
+
+def ask(request: str = "r1", **changes: Any) -> Ask:
+    fields = {"roiae": ROIAE, "protocol": PROTOCOL, "acknowledged_lines": 0, "acknowledged_head": NO_LINES, **changes}
+    return Ask(run="run", request=request, **fields)
+
+
+def config(limits: Limits = OPEN, name: str = "alpha") -> SiteConfig:
+    return SiteConfig(name=name, data=Path("data"), limits=limits, threads=1)
+
+
+@pytest.fixture
+def desk(make_site: Callable[..., Site], ledger: Ledger) -> HospitalDesk:
+    return HospitalDesk(config(), KEY, ledger, lambda side, config: make_site("alpha"))
+
+
+def test_an_update_leaves_sealed_and_written_down(
+    desk: HospitalDesk, ledger_path: Path, train_task: TrainTask, initial: Arrays
+) -> None:
+    envelope, signature, reply = desk.answer("train", ask(), train_task.model_dump_json(), initial)
+
+    check(KEY.public_key(), ask(), "train", "alpha", envelope, signature, reply)
+    assert reply is not None
+    (line,) = read(ledger_path)
+    assert (line.kind, line.request, line.reason) == ("train", "r1", "")
+    assert [array["name"] for array in line.arrays] == list(initial)
+    assert line.metrics == list(reply.metrics)
+    assert line.bytes == sum(array.nbytes for array in initial.values()) + 8 * len(reply.metrics)
+    assert (envelope.ledger_lines, envelope.ledger_head) == (1, line.hash)
+
+
+def test_numbers_alone_leave_without_arrays(desk: HospitalDesk, ledger_path: Path, initial: Arrays) -> None:
+    task = CalibrateTask(model=MODEL, batch_size=4, threads=1, terms=("ms_ssim",), batches=1)
+    envelope, signature, reply = desk.answer("query.calibrate", ask(), task.model_dump_json(), initial)
+
+    check(KEY.public_key(), ask(), "query.calibrate", "alpha", envelope, signature, reply)
+    assert (read(ledger_path)[0].arrays, read(ledger_path)[0].metrics) == ([], ["num-examples", "ms_ssim"])
+
+
+def test_the_handshake_says_who_and_which_version_and_opens_no_data(ledger: Ledger) -> None:
+    def open_site(side: int, config: SiteConfig) -> Site:
+        raise AssertionError("no data are needed")
+
+    envelope, signature, reply = HospitalDesk(config(), KEY, ledger, open_site).answer("query.identify", ask(), "", {})
+
+    check(KEY.public_key(), ask(), "query.identify", "alpha", envelope, signature, reply)
+    assert (envelope.site, envelope.roiae, envelope.protocol) == ("alpha", ROIAE, PROTOCOL)
+    assert reply == Reply({}, {}, 0.0)
+
+
+def test_the_update_is_clipped_to_the_sites_bound(
+    make_site: Callable[..., Site], ledger: Ledger, train_task: TrainTask, initial: Arrays
+) -> None:
+    limits = OPEN.model_copy(update={"max_update_norm": 1e-3})
+    desk = HospitalDesk(config(limits), KEY, ledger, lambda side, config: make_site("alpha"))
+
+    _, _, reply = desk.answer("train", ask(), train_task.model_dump_json(), initial)
+
+    assert reply is not None
+    update = np.concatenate([(reply.arrays[name] - initial[name]).ravel() for name in initial])
+    assert np.linalg.norm(update) == pytest.approx(1e-3, rel=0.01)
+
+
+def test_the_site_decides_the_number_of_threads(desk: HospitalDesk, initial: Arrays) -> None:
+    asked = EVALUATE.model_copy(update={"threads": 200})
+    desk.answer("evaluate", ask(), asked.model_dump_json(), initial)
+
+    assert torch.get_num_threads() == 1
+
+
+def test_the_data_are_opened_once(make_site: Callable[..., Site], ledger: Ledger, initial: Arrays) -> None:
+    opened: list[int] = []
+
+    def open_site(side: int, config: SiteConfig) -> Site:
+        opened.append(side)
+        return make_site(config.name)
+
+    desk = HospitalDesk(config(), KEY, ledger, open_site)
+    for request in ("r1", "r2"):
+        desk.answer("evaluate", ask(request), EVALUATE.model_dump_json(), initial)
+
+    assert opened == [MODEL.image_size]
+
+
+def reason_of(answer: Answer) -> str:
+    """The reason of a refusal, which is well signed and brings nothing else."""
+    envelope, signature, reply = answer
+    assert reply is None
+    asked = ask(envelope.request)
+    check(KEY.public_key(), asked, envelope.kind, "alpha", envelope, signature, None)
+    return envelope.reason
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "reason"),
+    [
+        ("query.everything", "{}", Reason.BAD_REQUEST),
+        ("query." + "x" * 1000, "{}", Reason.BAD_REQUEST),
+        ("evaluate", "", Reason.BAD_REQUEST),
+        ("evaluate", "[" * 100_000, Reason.BAD_REQUEST),
+        ("train", EVALUATE.model_dump_json(), Reason.BAD_REQUEST),
+        ("evaluate", EVALUATE.model_copy(update={"batch_size": 1000}).model_dump_json(), Reason.NOT_ALLOWED),
+        ("query.statistics", EVALUATE.model_dump_json()[:-1] + ',"arms":["phase1"]}', Reason.NOT_ALLOWED),
+    ],
+)
+def test_what_is_not_allowed_is_refused_and_written_down(
+    desk: HospitalDesk, ledger_path: Path, initial: Arrays, kind: str, text: str, reason: Reason
+) -> None:
+    assert reason_of(desk.answer(kind, ask(), text, initial)) == reason
+    assert [(line.reason, line.arrays, line.bytes) for line in read(ledger_path)] == [(reason, [], 0)]
+
+
+@pytest.mark.parametrize(("epochs", "reason"), [(50, Reason.NOT_ALLOWED), (10**9, Reason.BAD_REQUEST)])
+def test_huge_numbers_of_local_epochs_are_refused(
+    desk: HospitalDesk, train_task: TrainTask, initial: Arrays, epochs: int, reason: Reason
+) -> None:
+    task = json.loads(train_task.model_dump_json()) | {"local_epochs": epochs}
+
+    assert reason_of(desk.answer("train", ask(), json.dumps(task), initial)) == reason
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused(
+    desk: HospitalDesk, train_task: TrainTask, initial: Arrays, value: float
+) -> None:
+    name = next(iter(initial))
+    poisoned = initial | {name: np.full_like(initial[name], value)}
+
+    assert reason_of(desk.answer("train", ask(), train_task.model_dump_json(), poisoned)) == Reason.NOT_FINITE
+
+
+def test_training_that_ends_in_nan_sends_nothing(desk: HospitalDesk, train_task: TrainTask, initial: Arrays) -> None:
+    task = train_task.model_copy(update={"learning_rate": 1e38, "local_epochs": 3})
+
+    assert reason_of(desk.answer("train", ask(), task.model_dump_json(), initial)) == Reason.NOT_FINITE
+
+
+def test_code_in_a_task_is_text_and_does_nothing(
+    desk: HospitalDesk, train_task: TrainTask, initial: Arrays, tmp_path: Path
+) -> None:
+    trace = tmp_path / "it-ran"
+    code = f"__import__('pathlib').Path({str(trace)!r}).touch()"
+    yaml = f"!!python/object/apply:os.system ['touch {trace}']"
+    settings = json.loads(train_task.model_dump_json())
+    tasks = [code, yaml, *(json.dumps(settings | {key: text}) for text in (code, yaml) for key in (*settings, "code"))]
+
+    for n, text in enumerate(tasks):
+        assert reason_of(desk.answer("train", ask(f"r{n}"), text, initial)) == Reason.BAD_REQUEST
+    assert not trace.exists()
+
+
+def test_a_replayed_request_is_refused_also_after_a_restart(
+    make_site: Callable[..., Site], ledger_path: Path, initial: Arrays
+) -> None:
+    for expected in ("", Reason.ALREADY_ANSWERED, Reason.ALREADY_ANSWERED):
+        ledger = Ledger(ledger_path)
+        desk = HospitalDesk(config(), KEY, ledger, lambda side, config: make_site("alpha"))
+        envelope, _, reply = desk.answer("evaluate", ask(), EVALUATE.model_dump_json(), initial)
+        ledger.close()
+        assert (envelope.reason, reply is None) == (expected, bool(expected))
+
+
+def test_another_protocol_is_refused_politely_with_our_version(desk: HospitalDesk, initial: Arrays) -> None:
+    old = ask(protocol=PROTOCOL + 1, roiae="9.9.9")
+    envelope, signature, reply = desk.answer("evaluate", old, "a task of another time", initial)
+
+    assert (envelope.reason, envelope.protocol, envelope.roiae) == (Reason.WRONG_VERSION, PROTOCOL, ROIAE)
+    with pytest.raises(RefusalError) as refusal:
+        check(KEY.public_key(), old, "evaluate", "alpha", envelope, signature, reply)
+    assert refusal.value.reason == Reason.WRONG_VERSION
+
+
+def test_a_site_that_has_withdrawn_answers_nothing_else(
+    make_site: Callable[..., Site], ledger: Ledger, initial: Arrays
+) -> None:
+    withdrawn = False
+    desk = HospitalDesk(config(), KEY, ledger, lambda side, config: make_site("alpha"), lambda: withdrawn)
+    assert desk.answer("query.identify", ask("r0"), "", {})[0].reason == ""
+
+    withdrawn = True
+    for n, kind in enumerate(("query.identify", "evaluate", "query.what"), start=1):
+        assert reason_of(desk.answer(kind, ask(f"r{n}"), EVALUATE.model_dump_json(), initial)) == Reason.WITHDRAWN
+
+
+def test_a_site_cannot_answer_in_anothers_name(make_site: Callable[..., Site], ledger: Ledger, initial: Arrays) -> None:
+    forger = HospitalDesk(config(name="beta"), KEY, ledger, lambda side, config: make_site("beta"))
+    envelope, signature, reply = forger.answer("evaluate", ask(), EVALUATE.model_dump_json(), initial)
+
+    for claimed in (envelope, envelope.model_copy(update={"site": "alpha"})):
+        with pytest.raises(RefusalError) as refusal:
+            check(KEY.public_key(), ask(), "evaluate", "alpha", claimed, signature, reply)
+        assert refusal.value.reason == Reason.BAD_SIGNATURE
+
+
+@pytest.mark.parametrize("error", [FrameError(SECRET), ValueError(SECRET), OSError(28, SECRET), MemoryError(SECRET)])
+def test_the_text_of_an_exception_stays_in_the_log(
+    ledger: Ledger, ledger_path: Path, initial: Arrays, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    def open_site(side: int, config: SiteConfig) -> Site:
+        raise error
+
+    answer = HospitalDesk(config(), KEY, ledger, open_site).answer(
+        "evaluate", ask(), EVALUATE.model_dump_json(), initial
+    )
+
+    envelope, signature, reply = answer
+    assert reason_of(answer) == Reason.SITE_FAILED
+    left = repr(envelope.to_record(signature)).encode() + signed_bytes(envelope, reply) + signature
+    for part in (b"srv", b"jane", b"doe", b"png", type(error).__name__.encode()):
+        assert part not in left
+        assert part not in ledger_path.read_bytes()
+    assert "jane-doe" in caplog.text
+
+
+@pytest.mark.parametrize("call", ["pwrite", "fsync"])
+def test_where_the_disk_is_full_nothing_of_the_answer_leaves(
+    desk: HospitalDesk, ledger: Ledger, ledger_path: Path, initial: Arrays, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    desk.answer("evaluate", ask("r1"), EVALUATE.model_dump_json(), initial)
+    good = ledger.head
+
+    def fill(*of: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, call, fill)
+        answer = desk.answer("evaluate", ask("r2"), EVALUATE.model_dump_json(), initial)
+
+    assert reason_of(answer) == Reason.SITE_FAILED
+    assert (answer[0].ledger_lines, answer[0].ledger_head) == good
+    assert desk.answer("evaluate", ask("r2"), EVALUATE.model_dump_json(), initial)[2] is not None
+    assert [line.request for line in read(ledger_path)] == ["r1", "r2"]
+
+
+def test_an_answer_that_cannot_be_sealed_does_not_leave(
+    ledger: Ledger, initial: Arrays, make_site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Site, "answer", lambda site, request: Reply({"subject": "jane"}, {}, 0.0))  # type: ignore[dict-item]
+    desk = HospitalDesk(config(), KEY, ledger, lambda side, config: make_site("alpha"))
+
+    assert reason_of(desk.answer("evaluate", ask(), EVALUATE.model_dump_json(), initial)) == Reason.SITE_FAILED
+
+
+def test_a_head_that_the_ledger_never_had_stops_the_desk_before_it_works(
+    ledger: Ledger, ledger_path: Path, initial: Arrays, caplog: pytest.LogCaptureFixture
+) -> None:
+    def open_site(side: int, config: SiteConfig) -> Site:
+        raise AssertionError("no data are needed")
+
+    desk = HospitalDesk(config(), KEY, ledger, open_site)
+    with caplog.at_level(logging.ERROR):
+        answer = desk.answer("evaluate", ask(acknowledged_lines=3, acknowledged_head="d" * 64), "", initial)
+
+    assert reason_of(answer) == Reason.SITE_FAILED
+    assert (answer[0].ledger_lines, answer[0].ledger_head) == (0, NO_LINES)
+    assert "line 3: the coordinator has seen" in caplog.text
+    with pytest.raises(LedgerError, match="line 3"):
+        read(ledger_path)
+
+
+def test_the_coordinators_acknowledged_head_is_kept(desk: HospitalDesk, ledger_path: Path, initial: Arrays) -> None:
+    first, _, _ = desk.answer("query.identify", ask("r1"), "", {})
+    seen = ask("r2", acknowledged_lines=first.ledger_lines, acknowledged_head=first.ledger_head)
+    desk.answer("query.identify", seen, "", {})
+
+    assert LedgerReader(ledger_path).acknowledged == (1, first.ledger_head)

@@ -1,0 +1,108 @@
+"""`roiae-client ledger`, as hospital IT types it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from roiae_client.cli import main
+from roiae_client.ledger import LEDGER, Head, Ledger
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def show(capfd: pytest.CaptureFixture[str], run_main: Callable[..., int]) -> Command:
+    def run(folder: Path, *options: str) -> tuple[int, str, str]:
+        code = run_main(main, ["roiae-client", "ledger", str(folder), *options])
+        return code, *capfd.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def head(tmp_path: Path) -> Head:
+    """Of the ledger of an update, a refusal and a handshake, of which two lines are acknowledged."""
+    ledger = Ledger(tmp_path / LEDGER)
+
+    def append(request: str, kind: str, reason: str = "", arrays: int = 0, metrics: tuple[str, ...] = ()) -> Head:
+        sent = {f"w{n}": np.ones(250_000, np.float32) for n in range(arrays)}
+        return ledger.append(run="run", request=request, kind=kind, reason=reason, arrays=sent, metrics=metrics)
+
+    append("r1", "train", arrays=3, metrics=("loss",))
+    ledger.acknowledge(append("r2", "query.scores", "not-allowed"))
+    head = append("r3", "query.identify")
+    ledger.close()
+    return head
+
+
+def test_the_table_says_what_was_asked_and_what_left(show: Command, tmp_path: Path, head: Head) -> None:
+    code, out, _ = show(tmp_path)
+
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert code == 0
+    assert lines[1].endswith("train the model on our frames 3 arrays and 1 number 3.0 MB")
+    assert lines[2].endswith("domain-shift scores of our frames nothing: not-allowed 0 bytes")
+    assert lines[3].endswith("which site and version this is its name and version 0 bytes")
+    assert lines[4] == "2 answers and 1 refusals, 3.0 MB of arrays and numbers in all."
+    assert lines[5].endswith(f"line 3, {head.hash}")
+
+
+def test_the_table_is_as_long_as_was_asked_and_the_totals_are_of_all(show: Command, tmp_path: Path, head: Head) -> None:
+    _, out, _ = show(tmp_path, "--last", "1")
+
+    assert ("train the model" in out, "which site" in out) == (False, True)
+    assert "2 answers and 1 refusals" in out
+
+
+def test_verify_says_that_every_line_is_as_it_was(show: Command, tmp_path: Path, head: Head) -> None:
+    code, out, _ = show(tmp_path, "--verify")
+
+    assert code == 0
+    assert "Every line is as it was written. The coordinator has acknowledged 2 of 3." in out
+    assert f"line 3, {head.hash}" in out
+    assert "what was asked" not in out
+
+
+@pytest.mark.parametrize("options", [(), ("--verify",)])
+def test_an_altered_line_ends_with_exit_code_11(
+    show: Command, tmp_path: Path, head: Head, options: tuple[str, ...]
+) -> None:
+    path = tmp_path / LEDGER
+    path.write_text(path.read_text().replace("not-allowed", "no-frames"))
+
+    code, out, err = show(tmp_path, *options)
+
+    assert (code, out) == (11, "")
+    assert err == f"roiae-client: {path}: line 2: was altered: its hash is not that of its text.\n"
+
+
+def test_it_can_be_read_while_the_service_writes(show: Command, tmp_path: Path, head: Head) -> None:
+    ledger = Ledger(tmp_path / LEDGER)
+
+    assert show(tmp_path)[0] == 0
+    ledger.close()
+
+
+def test_an_unfinished_line_is_mentioned(show: Command, tmp_path: Path, head: Head) -> None:
+    with (tmp_path / LEDGER).open("ab") as file:
+        file.write(b'{"n":4')
+
+    code, out, _ = show(tmp_path)
+
+    assert (code, "The last line is unfinished" in out) == (0, True)
+
+
+def test_a_hospital_from_which_nothing_has_left_has_an_empty_ledger(show: Command, tmp_path: Path) -> None:
+    (tmp_path / "site.yaml").touch()
+
+    code, out, _ = show(tmp_path)
+
+    assert (code, "0 answers and 0 refusals" in out) == (0, True)
+
+
+def test_a_folder_that_is_no_hospitals_is_told(show: Command, tmp_path: Path) -> None:
+    code, _, err = show(tmp_path / "nowhere")
+
+    assert (code, "holds neither ledger.jsonl nor site.yaml" in err) == (9, True)
