@@ -7,10 +7,11 @@ from typing import Annotated
 import typer
 
 from roiae.cli import run_app
-from roiae_client import enrol_commands
+from roiae_client import doctor, enrol_commands
 from roiae_client.ledger_command import ledger
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+doctor.register(app)
 enrol_commands.register(app)
 
 

@@ -11,7 +11,8 @@ RoiaeError
 │   ├── EngineError         7   the chosen engine is not installed or does not start
 │   ├── RefusalError        8   a site refuses a request, or the coordinator a reply
 │   ├── SetupError          9   a coordinator's or hospital's folder, key, kit or certificate cannot be used
-│   └── LedgerError         11  the ledger is not what was written: a line is missing or altered
+│   ├── LedgerError         11  the ledger is not what was written: a line is missing or altered
+│   └── DoctorError         13  the doctor found what would stop this machine
 └── RetryableError          the same command may succeed later
     ├── QuorumError         10  too few hospitals contributed; `--resume` goes on from the last completed step
     └── ServiceError        12  a service runs already, does not run, does not start, or cannot be reached
@@ -104,6 +105,10 @@ class SetupError(FatalError):
 
 class LedgerError(FatalError):
     exit_code = 11
+
+
+class DoctorError(FatalError):
+    exit_code = 13
 
 
 class QuorumError(RetryableError):

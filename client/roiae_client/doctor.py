@@ -1,0 +1,125 @@
+"""`roiae-client doctor`: what would stop this hospital's machine from taking part, and how to mend it."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from roiae.config import ModelConfig, TrainConfig
+from roiae.doctor import (
+    Finding,
+    check_disk,
+    check_expiry,
+    check_memory,
+    check_own_folder,
+    check_private,
+    check_versions,
+    conclude,
+    failed,
+    load_certificates,
+    passed,
+    warned,
+)
+from roiae.errors import ConfigError, DataError
+from roiae.kit import CA_CERTIFICATE, KIT_JSON
+from roiae_client.client_folder import KEY
+from roiae_client.reach import Coordinator, check_reach
+from roiae_client.site_config import read_site_config
+
+
+def register(app: typer.Typer) -> None:
+    """Add `doctor` to the command line."""
+
+    @app.command()
+    def doctor(
+        folder: Annotated[Path, typer.Argument(metavar="DIR", help="The hospital's folder, as `init` made it.")],
+    ) -> None:
+        """Look at name, port, TLS, clock, disk, memory, versions and device. Nothing of the data is sent."""
+        from rich.console import Console
+
+        conclude(examine(folder), Console(), f"roiae-client start {folder}")
+
+
+def examine(folder: Path) -> Iterator[Finding]:
+    """Every finding about a hospital's folder and machine, the coordinator last."""
+    if not folder.is_dir():
+        yield failed(f"{folder}: no such folder", "roiae-client init makes one")
+        return
+    yield check_own_folder(folder)
+    yield check_private(folder / KEY)
+    yield check_versions()
+    yield check_device()
+    try:
+        data = read_site_config(folder).data
+    except ConfigError as error:
+        yield failed(str(error), "correct site.yaml")
+    else:
+        yield from check_data(data)
+    yield from _coordinator(folder)
+
+
+def check_device() -> Finding:
+    """What the model will be trained on."""
+    import torch
+
+    from roiae.config import RunConfig
+    from roiae.hardware import resolve
+
+    train = resolve(RunConfig()).train
+    gpu = f"; {torch.cuda.get_device_name()} is seen and not used" if torch.cuda.is_available() else ""
+    what = f"device: CPU, {train.threads} threads, {train.precision}{gpu}"
+    return passed(what) if int(train.threads) > 1 else warned(what, "a second core halves the time of a round")
+
+
+def check_data(folder: Path, model: ModelConfig | None = None) -> Iterator[Finding]:
+    """The data folder, and what its frames will take of disk and memory.
+
+    Args:
+        model: that will be trained; the default one without it.
+    """
+    from roiae.data.manifest import read_manifest
+    from roiae.data.site_data import default_cache_dir
+    from roiae.forecast import cache_bytes, hospital_memory
+
+    model, batch_size = model or ModelConfig(), TrainConfig().batch_size
+    try:
+        rows = read_manifest(folder)
+    except DataError as error:
+        yield failed(str(error), f"correct it, then: roiae-client check {folder}")
+        return
+    unreadable = sum(not _readable(row.image) for row in rows)
+    if unreadable:
+        yield failed(f"data: {unreadable} of {len(rows)} images cannot be read by this user", "grant read access")
+    else:
+        yield passed(f"data: {len(rows)} frames, readable; nothing is written there")
+    frames = f"the cache of {len(rows)} frames at {model.image_size} px"
+    yield check_disk(default_cache_dir(), cache_bytes(model, len(rows)), frames)
+    yield check_memory(hospital_memory(model, batch_size), f"training in batches of {batch_size}")
+
+
+def _readable(path: Path) -> bool:
+    try:
+        with path.open("rb"):
+            return True
+    except OSError:
+        return False
+
+
+def _coordinator(folder: Path) -> Iterator[Finding]:
+    try:
+        kit = json.loads((folder / KIT_JSON).read_text(encoding="utf-8"))
+        coordinator = Coordinator(str(kit["host"]), int(kit["port"]), folder / CA_CERTIFICATE)
+    except FileNotFoundError:
+        yield failed(f"{folder}: has not joined a federation", "roiae-client join, with the coordinator's kit")
+        return
+    except (OSError, ValueError, KeyError, TypeError):
+        yield failed(f"{folder / KIT_JSON}: is damaged", "roiae-client join again, with the coordinator's kit")
+        return
+    authority = load_certificates(folder / CA_CERTIFICATE)
+    if isinstance(authority, Finding):
+        yield authority
+        return
+    yield check_expiry("the federation's CA certificate", authority[0].not_valid_after_utc, "ask for a new kit")
+    yield from check_reach(coordinator)
