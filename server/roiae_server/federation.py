@@ -6,7 +6,7 @@ anywhere goes on from the step it was in, and ends with the same bytes.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from roiae.calibration import REFERENCE, calibrate
 from roiae.config import Role
@@ -67,8 +67,7 @@ class Federation:
         self._new_aggregator, self._initial_arrays = new_aggregator, initial_arrays
         self._config = run.config
         self._sites = run.state.sites
-        self._sources = sorted(name for name, role in self._sites.items() if role is Role.SOURCE)
-        self._quorum = self._config.federation.quorum or max(2, len(self._sources) - 1)
+        self._sources = run.sources
         self._arrays: Arrays = {}
         self._aggregator = new_aggregator()
         self._lines: list[Line] = []  # of the step in hand
@@ -92,9 +91,20 @@ class Federation:
                 self._fail(error)
                 raise
             after = replace(after, completed=index + 1, step=step.name, round=step.round, reason=None)
-            after = replace(after, status="done" if index + 1 == len(steps) else "running")
+            after = replace(after, status=self._ending(after) if index + 1 == len(steps) else "running")
             self._folder.commit(after, self._lines, *self._checkpoint(step))
             self._observer.completed(step, index + 1, len(steps))
+        if never := self._never_contributed(self._folder.state):
+            raise QuorumError(
+                f"the run is complete, but {', '.join(never)} never contributed to the model: it is not a model of all "
+                "the hospitals of this run. rounds.jsonl has the reasons; begin a new run, with or without them."
+            )
+
+    def _ending(self, state: RunState) -> Literal["incomplete", "done"]:
+        return "incomplete" if self._never_contributed(state) else "done"
+
+    def _never_contributed(self, state: RunState) -> list[str]:
+        return [site for site in self._sources if not state.contributed.get(site)]
 
     def _do(self, step: Step) -> RunState:
         """One step's work, and the state after it but for how far the run has come."""
@@ -106,10 +116,14 @@ class Federation:
         if step.name == "shift":
             self._shift(step)
         else:
-            self._train(step)
+            contributed = dict(state.contributed)
+            for site in self._train(step):
+                contributed[site] = contributed.get(site, 0) + 1
+            return replace(state, contributed=contributed)
         return state
 
-    def _train(self, step: Step) -> None:
+    def _train(self, step: Step) -> list[str]:
+        """One round; the sites whose updates are in the new weights."""
         if step.round == 1:
             self._aggregator = self._new_aggregator()
             self._arrays = (
@@ -121,6 +135,7 @@ class Federation:
         self._arrays = self._aggregator.aggregate(step.round, replies)
         if step.last:
             self._folder.save_arrays(MODEL_FILES[step.arm], self._arrays)
+        return sorted(replies)
 
     def _train_task(self, step: Step, proximal_mu: float) -> TrainTask:
         train = self._config.train
@@ -189,11 +204,11 @@ class Federation:
         """
         replies = self._exchange(step, Request(task, self._arrays), sites, admit)
         contributed = sum(site in replies for site in self._sources)
-        if contributed < self._quorum:
+        if contributed < self._folder.quorum:
             missing = ", ".join(f"{line['site']} ({line['reason']})" for line in self._lines if line["reason"])
             raise QuorumError(
                 f"{step.name} round {step.round}: {contributed} of {len(self._sources)} source sites contributed, "
-                f"{self._quorum} are needed: {missing}. Mend what the reasons name, then resume the run."
+                f"{self._folder.quorum} are needed: {missing}. Mend what the reasons name, then resume the run."
             )
         return replies
 

@@ -77,6 +77,7 @@ def _begun(run: RunFolder, sites: list[Site], holdout: str) -> RunFolder:
         sites={site.name: site.role for site in sites},
         fingerprints={site.name: site.data.fingerprint for site in sites},
         versions=run.state.versions,
+        contributed=run.state.contributed,
         completed=len(plan(run.config)) - 1,
     )
     scored = RunFolder.open(path) or RunFolder.create(path, run.config, state)

@@ -7,8 +7,10 @@ old one. What a killed step left behind is cut off or deleted by the next start.
 
 import json
 import os
+import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +29,13 @@ SHIFT = "shift.json"
 AGGREGATOR = "aggregator/"  # before the names of the aggregator's own arrays in a checkpoint
 
 
+PACKAGES = ("roiae", "flwr", "torch", "numpy")  # whose versions a run records
+
+
+def installed_versions() -> dict[str, str]:
+    return {package: version(package) for package in PACKAGES}
+
+
 @dataclass(frozen=True)
 class RunState:
     """How far a run has come; everything else that the next step needs is in the checkpoint it names."""
@@ -34,11 +43,15 @@ class RunState:
     sites: dict[str, Role]
     fingerprints: dict[str, str]  # of each site's data, where the run can see them
     versions: dict[str, str]
-    status: Literal["running", "failed", "done"] = "running"
+    id: str = field(
+        default_factory=lambda: uuid.uuid4().hex
+    )  # names this run to hospitals, whatever its folder is called
+    status: Literal["running", "failed", "incomplete", "done"] = "running"  # incomplete: a source never contributed
     reason: str | None = None
     completed: int = 0  # steps of the plan
     step: str = ""  # the last completed one
     round: int = 0
+    contributed: dict[str, int] = field(default_factory=dict)  # rounds of training in which a source's update counted
     weights: dict[str, float] = field(default_factory=dict)  # of phase 2, once calibrated
     quality: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)  # by arm and site, as scored so far
     checkpoint: str = ""  # in checkpoints/
@@ -93,6 +106,15 @@ class RunFolder:
         run = cls(path, config, state, lock)
         run._cut_back()
         return run
+
+    @property
+    def sources(self) -> list[str]:
+        return sorted(site for site, role in self.state.sites.items() if role is Role.SOURCE)
+
+    @property
+    def quorum(self) -> int:
+        """Sources that a step needs: all but one unless it is set, and never fewer than two."""
+        return self.config.federation.quorum or max(2, len(self.sources) - 1)
 
     def commit(
         self, state: RunState, lines: Iterable[Mapping[str, Any]], arrays: Arrays | None, aggregator: Arrays

@@ -6,22 +6,19 @@ The one door through which the coordinator's side imports the hospitals': they r
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from rich.console import Console
 
-from roiae.config import Role, RunConfig, build_config, differences
+from roiae.config import Role, build_config, differences
 from roiae.contract import SHIFT_ARMS, Arrays
 from roiae.errors import RunFolderError
 from roiae.files import write_atomically
 from roiae.hardware import resolve
-from roiae.model import Autoencoder
 from roiae.site import Site, SiteFolder
-from roiae.training import arrays_of
-from roiae_client.flower import client_app
+from roiae.training import initial_arrays
+from roiae_client.flower.app import client_app
 from roiae_server.exact_knn import with_exact_knn
 from roiae_server.federation import MODEL_FILES, Federation
 from roiae_server.flower.aggregation import FlowerAggregator
@@ -31,12 +28,11 @@ from roiae_server.progress import RunProgress
 from roiae_server.report.pictures import reconstructions_png
 from roiae_server.report.shift_picture import shift_png
 from roiae_server.report.tables import ARM_NAMES, quality_table, rotation_table, shift_table
-from roiae_server.run_folder import SHIFT, STATE, RunFolder, RunState
+from roiae_server.run_folder import SHIFT, STATE, RunFolder, RunState, installed_versions
 from roiae_server.transport import Transport
 
 Engine = Literal["local", "ray"]
 EACH = "each"  # in place of the held-out hospital's name
-PACKAGES = ("roiae", "flwr", "torch", "numpy")  # whose versions a run records
 
 
 @dataclass(frozen=True)
@@ -122,7 +118,7 @@ def _first_state(sites: list[Site]) -> RunState:
     return RunState(
         sites={site.name: site.role for site in sites},
         fingerprints={site.name: site.data.fingerprint for site in sites},
-        versions={package: version(package) for package in PACKAGES},
+        versions=installed_versions(),
     )
 
 
@@ -167,7 +163,7 @@ def federate(run: RunFolder, folders: list[SiteFolder], engine: Engine, console:
                 run,
                 transport,
                 new_aggregator=lambda: FlowerAggregator(run.config.strategy),
-                initial_arrays=lambda: initial_arrays(run.config),
+                initial_arrays=lambda: initial_arrays(run.config.model, run.config.seed),
                 observer=progress,
             ).run()
 
@@ -176,13 +172,6 @@ def federate(run: RunFolder, folders: list[SiteFolder], engine: Engine, console:
             run_on_ray(app, sites, run.config.train.threads, over)
         else:
             run_local(app, sites, over)
-
-
-def initial_arrays(config: RunConfig) -> Arrays:
-    """The untrained model's weights, decided by the run's seed alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        return arrays_of(Autoencoder(**config.model.model_dump()))
 
 
 def _site_of(folders: list[SiteFolder]) -> Callable[[Any], Site]:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from roiae.config import ModelConfig
 from roiae.contract import Arrays, TrainTask
 from roiae.data.augment import augment
 from roiae.data.site_data import FrameSet
@@ -99,6 +100,13 @@ def calibration_batches(data: FrameSet, batch_size: int, batches: int) -> Iterat
 def arrays_of(model: nn.Module) -> Arrays:
     """The model's state by name, float32, copied."""
     return {name: value.detach().contiguous().numpy().copy() for name, value in model.state_dict().items()}
+
+
+def initial_arrays(model: ModelConfig, seed: int) -> Arrays:
+    """The untrained model's weights, decided by the run's seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return arrays_of(Autoencoder(**model.model_dump()))
 
 
 def load_arrays(model: nn.Module, arrays: Arrays) -> None:

@@ -79,7 +79,8 @@ class MeanAggregator:
 
     def aggregate(self, round_: int, replies: Mapping[str, Reply]) -> Arrays:
         self.rounds = self.rounds + 1
-        return {"w": np.mean([reply.arrays["w"] for reply in replies.values()], axis=0) + self.rounds[0] % 3}
+        mean = np.mean([reply.arrays["w"] for reply in replies.values()], axis=0)
+        return {"w": (mean + self.rounds[0] % 3).astype(np.float32)}
 
     @property
     def state(self) -> Arrays:

@@ -130,16 +130,25 @@ def damaged(**changes: Any) -> Callable[[str, Request], Reply | Reason]:
     ],
 )
 def test_a_bad_update_is_refused_by_name_and_the_round_goes_on(
-    federate: Federate, read_lines: Lines, damage: dict[str, Any], reason: Reason
+    federate: Federate, read_lines: Lines, tmp_path: Path, damage: dict[str, Any], reason: Reason
 ) -> None:
-    run = federate(ScriptedTransport(damaged(**damage)))
+    run = ended_without_bb(federate, ScriptedTransport(damaged(**damage)), tmp_path / "run")
 
     refused = [line for line in read_lines(run) if line["status"] == "refused"]
     assert {(line["site"], line["reason"], str(line["metrics"])) for line in refused} == {("bb", reason, "{}")}
     without = ScriptedTransport(
         lambda site, request: Reason.NO_REPLY if _trains(site, request) else honest(site, request)
     )
-    assert weights(run) == weights(federate(without, "without"))
+    assert weights(run) == weights(ended_without_bb(federate, without, tmp_path / "without"))
+
+
+def ended_without_bb(federate: Federate, transport: ScriptedTransport, path: Path) -> Path:
+    """The folder of a run to which bb never contributed: complete, and no success."""
+    for _ in range(2):  # resumed, it says the same
+        with pytest.raises(QuorumError, match="bb never contributed"):
+            federate(transport, path.name)
+    assert json.loads((path / "state.json").read_text())["status"] == "incomplete"
+    return path
 
 
 def _trains(site: str, request: Request) -> bool:

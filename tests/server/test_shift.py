@@ -82,7 +82,8 @@ def _at_the_shift(path: Path, config: RunConfig, transport: Sites, models: Mappi
     """A run of which only the shift step is left."""
     from roiae_server.plan import plan
 
-    state = RunState({name: site.role for name, site in transport.sites.items()}, {}, {})
+    roles = {name: site.role for name, site in transport.sites.items()}
+    state = RunState(roles, {}, {}, contributed=dict.fromkeys(roles, 1))
     folder = RunFolder.create(path, config, state)
     for arm, arrays in models.items():
         folder.save_arrays(MODEL_FILES[arm], arrays)
