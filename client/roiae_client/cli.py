@@ -7,12 +7,14 @@ from typing import Annotated
 import typer
 
 from roiae.cli import run_app
-from roiae_client import doctor, enrol_commands
+from roiae_client import doctor, enrol_commands, service_commands
 from roiae_client.ledger_command import ledger
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 doctor.register(app)
 enrol_commands.register(app)
+service_commands.register(app)
+app.command()(ledger)
 
 
 @app.callback()
@@ -45,9 +47,6 @@ def check(
     for name, split in {"training": data.train, "validation": data.validation}.items():
         console.print(f"{name}: {len(split)} frames of {len(set(split.subjects))} subjects", highlight=False)
     console.print("Every frame can be used.", highlight=False)
-
-
-app.command()(ledger)
 
 
 def main() -> None:

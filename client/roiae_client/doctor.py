@@ -52,12 +52,12 @@ def examine(folder: Path) -> Iterator[Finding]:
     yield check_versions()
     yield check_device()
     try:
-        data = read_site_config(folder).data
+        config = read_site_config(folder)
     except ConfigError as error:
         yield failed(str(error), "correct site.yaml")
-    else:
-        yield from check_data(data)
-    yield from _coordinator(folder)
+        return
+    yield from check_data(config.data)
+    yield from _coordinator(folder, config.ca_bundle)
 
 
 def check_device() -> Finding:
@@ -107,10 +107,10 @@ def _readable(path: Path) -> bool:
         return False
 
 
-def _coordinator(folder: Path) -> Iterator[Finding]:
+def _coordinator(folder: Path, bundle: Path | None) -> Iterator[Finding]:
     try:
         kit = json.loads((folder / KIT_JSON).read_text(encoding="utf-8"))
-        coordinator = Coordinator(str(kit["host"]), int(kit["port"]), folder / CA_CERTIFICATE)
+        coordinator = Coordinator(str(kit["host"]), int(kit["port"]), folder / CA_CERTIFICATE, bundle)
     except FileNotFoundError:
         yield failed(f"{folder}: has not joined a federation", "roiae-client join, with the coordinator's kit")
         return

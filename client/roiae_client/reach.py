@@ -30,12 +30,14 @@ class Coordinator:
 
     Args:
         ca: the federation's CA certificate, PEM.
+        bundle: other CA certificates that this hospital trusts, PEM.
         timeout: seconds for each step.
     """
 
     host: str
     port: int
     ca: Path
+    bundle: Path | None = None
     timeout: float = 10.0
 
     @property
@@ -68,9 +70,12 @@ class Coordinator:
     def trust(self) -> ssl.SSLContext:
         """
         Raises:
-            OSError, ssl.SSLError: the CA file cannot be read as PEM.
+            OSError, ssl.SSLError: a CA file cannot be read as PEM.
         """
-        return ssl.create_default_context(cafile=self.ca)
+        context = ssl.create_default_context(cafile=self.ca)
+        if self.bundle:
+            context.load_verify_locations(self.bundle)
+        return context
 
 
 def check_reach(coordinator: Coordinator) -> Iterator[Finding]:
@@ -135,7 +140,8 @@ def check_tls(coordinator: Coordinator, plain: socket.socket) -> ssl.SSLSocket |
         trust = coordinator.trust()
     except (OSError, ssl.SSLError) as error:
         plain.close()
-        return failed(f"{coordinator.ca}: is no CA certificate in PEM ({error.strerror})", "`roiae-client join` again")
+        files = " or ".join(map(str, filter(None, (coordinator.ca, coordinator.bundle))))
+        return failed(f"{files}: is no CA certificate in PEM ({error.strerror})", "`roiae-client join` again")
     try:
         return trust.wrap_socket(plain, server_hostname=coordinator.host)
     except ssl.SSLCertVerificationError as error:
@@ -146,6 +152,15 @@ def check_tls(coordinator: Coordinator, plain: socket.socket) -> ssl.SSLSocket |
         return _no_tls(coordinator, str(error.reason))
     except OSError as error:
         return _no_tls(coordinator, type(error).__name__)
+
+
+def certificate_days(coordinator: Coordinator) -> int | None:
+    """Days that the coordinator's certificate still holds; None where it cannot be seen."""
+    try:
+        with coordinator.trust().wrap_socket(coordinator.dial().sock, server_hostname=coordinator.host) as tls:
+            return (_end(tls) - datetime.now(UTC)).days
+    except OSError:
+        return None
 
 
 def check_gateway(coordinator: Coordinator) -> Iterator[Finding]:
@@ -213,8 +228,9 @@ def _untrusted(coordinator: Coordinator, error: ssl.SSLCertVerificationError) ->
         )
     return failed(
         f"TLS: the certificate was issued by {issuer}, not by the federation's CA ({error.verify_message})",
-        f"if that is your own proxy, have {coordinator.address} excepted from TLS inspection; else this is another "
-        "federation, or ca.crt is: compare the CA's fingerprint by telephone and `roiae-client join` again",
+        f"if that is your own proxy, have {coordinator.address} excepted from TLS inspection, or name its CA as "
+        "`ca_bundle` in site.yaml; else this is another federation, or ca.crt is: compare the CA's fingerprint by "
+        "telephone and `roiae-client join` again",
     )
 
 

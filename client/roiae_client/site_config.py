@@ -48,6 +48,9 @@ class SiteConfig(_Section):
     role: Role | None = Field(None, description="agreed at enrolment; `join` fills it in")
     data: Path = Field(description="folder with manifest.csv and its images; may be read-only")
     threads: Annotated[int, Field(ge=1, le=256)] | None = Field(None, description="CPU threads; null for all cores")
+    ca_bundle: Path | None = Field(
+        None, description="CA certificates, PEM, that are trusted besides the federation's: of a proxy that opens TLS"
+    )
     validation_share: float = Field(0.2, gt=0, lt=1, description="share of the subjects kept from training")
     max_bad_share: float = Field(0.0, ge=0, lt=1, description="share of unusable frames set aside before a run stops")
     limits: Limits = Limits()
@@ -67,4 +70,5 @@ def read_site_config(folder: Path) -> SiteConfig:
     except ValidationError as error:
         problems = (f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
         raise ConfigError(f"{path}: " + "; ".join(problems) + ". docs/HOSPITAL.md lists the settings.") from None
-    return config.model_copy(update={"data": (folder / config.data).resolve()})
+    bundle = (folder / config.ca_bundle).resolve() if config.ca_bundle else None
+    return config.model_copy(update={"data": (folder / config.data).resolve(), "ca_bundle": bundle})

@@ -8,11 +8,12 @@ from typing import Annotated, Any, Literal
 import typer
 
 from roiae.cli import run_app
-from roiae_server import doctor, enrol_commands
+from roiae_server import doctor, enrol_commands, run_commands
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 doctor.register(app)
 enrol_commands.register(app)
+run_commands.register(app)
 
 
 @app.callback()

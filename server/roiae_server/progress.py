@@ -41,11 +41,11 @@ class RunProgress:
 
     def asked(self, step: Step, sites: list[str]) -> None:
         self._lines = []
-        self._bar.update(self._task, description=f"{_title(step, self._config)}: {', '.join(sites)}")
+        self._bar.update(self._task, description=f"{title(step, self._config)}: {', '.join(sites)}")
 
     def answered(self, step: Step, line: Line) -> None:
         self._lines.append(line)
-        self._bar.update(self._task, description=f"{_title(step, self._config)}: {_site(line)}")
+        self._bar.update(self._task, description=f"{title(step, self._config)}: {_site(line)}")
 
     def completed(self, step: Step, done: int, steps: int) -> None:
         self._done = sum(self._work[:done])
@@ -53,7 +53,7 @@ class RunProgress:
         self._bar.update(self._task, completed=self._done, left=left)
         if not self._console.is_terminal:
             text = "; ".join([*(_site(line) for line in self._lines), left or "done"])
-            self._console.print(f"{_title(step, self._config)}: {text}", highlight=False, soft_wrap=True)
+            self._console.print(f"{title(step, self._config)}: {text}", highlight=False, soft_wrap=True)
 
     def _left(self) -> float:
         """Seconds, at the pace so far."""
@@ -70,7 +70,8 @@ def _work(step: Step, config: RunConfig) -> float:
     return 0.2 + phase_of(step.arm, config).local_epochs if step.trains else 0.5
 
 
-def _title(step: Step, config: RunConfig) -> str:
+def title(step: Step, config: RunConfig) -> str:
+    """A step as a person reads it."""
     if step.name == "calibrate":
         return "calibration"
     if step.name == "score":

@@ -1,16 +1,16 @@
-"""What both commands share: an error becomes one message and its exit code, never a traceback."""
+"""What all commands share: an error becomes one message and its exit code, never a traceback."""
 
+import logging
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType
-
-import typer
 
 from roiae.errors import RoiaeError
 
 
-def run_app(app: typer.Typer, name: str) -> int:
-    """Run a typer application and return its exit code; a defect of ours keeps its traceback.
+def run_app(app: Callable[..., object], name: str) -> int:
+    """Run a command and return its exit code; a defect of ours keeps its traceback.
 
     A signal ends the command with 128 and its number: 130 for Ctrl-C, 143 for SIGTERM.
     """
@@ -22,6 +22,14 @@ def run_app(app: typer.Typer, name: str) -> int:
         print(f"{name}: {error}", file=sys.stderr)
         return error.exit_code
     return 0
+
+
+def log_as_a_service() -> None:
+    """Log our own lines, and only warnings of the libraries': Flower has a line for every call."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.addFilter(lambda record: record.levelno >= logging.WARNING or record.name.startswith(("roiae", "__main__")))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

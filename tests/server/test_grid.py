@@ -15,7 +15,7 @@ from roiae.model import Autoencoder
 from roiae.shift.latents import encoder_arrays
 from roiae.site import Site
 from roiae.training import load_arrays
-from roiae_client.flower import client_app
+from roiae_client.flower.app import client_app
 from roiae_server.flower.aggregation import FlowerAggregator
 from roiae_server.flower.engines import PARTITION, run_local
 from roiae_server.transport import Outcome, Transport

@@ -11,7 +11,7 @@ from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_conte
 from flwr.supercore.task_identity import TaskIdentity
 
 from roiae.contract import Reply, Request
-from roiae.errors import Reason
+from roiae.errors import Reason, RefusalError
 from roiae_server.transport import Outcome
 
 POLL_SECONDS = 0.05  # between looks for replies; a grid in this process is never empty-handed
@@ -43,7 +43,10 @@ class GridTransport:
 
     def exchange(self, requests: Mapping[str, Request]) -> Iterator[Outcome]:
         act_as_coordinator()
-        messages = {site: _message(requests[site], self._nodes[site]) for site in sorted(requests)}
+        messages = {
+            site: Message(request_record(requests[site]), self._nodes[site], requests[site].kind)
+            for site in sorted(requests)
+        }
         sent = {site: wire_bytes(message) for site, message in messages.items()}
         waiting = dict(zip(self._grid.push_messages(messages.values()), messages, strict=True))
         while waiting:
@@ -103,14 +106,27 @@ def _context(node: int, config: dict[str, str | int]) -> Context:
     return Context(run_id=1, node_id=node, node_config={**config}, state=RecordDict(), run_config={})
 
 
-def _message(request: Request, node: int) -> Message:
-    content = RecordDict(
+def request_record(request: Request) -> RecordDict:
+    """What a request's message carries."""
+    return RecordDict(
         {
             "arrays": ArrayRecord({name: Array(array) for name, array in request.arrays.items()}),
             "config": ConfigRecord({"task": request.task.model_dump_json()}),
         }
     )
-    return Message(content, dst_node_id=node, message_type=request.kind)
+
+
+def read_reply(message: Message) -> Reply:
+    """
+    Raises:
+        RefusalError: a part is missing or ill-typed.
+    """
+    try:
+        metrics = {name: float(value) for name, value in message.content.metric_records["metrics"].items()}  # type: ignore[arg-type]
+        arrays = {name: array.numpy() for name, array in message.content.array_records["arrays"].items()}
+        return Reply(metrics, arrays, metrics.pop("seconds"))
+    except (KeyError, TypeError, ValueError):
+        raise RefusalError(Reason.BAD_METRICS, "a part of the reply is missing or ill-typed") from None
 
 
 def _outcome(site: str, message: Message, bytes_out: int) -> Outcome:
@@ -119,9 +135,6 @@ def _outcome(site: str, message: Message, bytes_out: int) -> Outcome:
         known = {str(reason): reason for reason in Reason}
         return Outcome(site, None, known.get(message.error.reason or "", Reason.SITE_FAILED), bytes_out, bytes_in)
     try:
-        metrics = {name: float(value) for name, value in message.content.metric_records["metrics"].items()}  # type: ignore[arg-type]
-        arrays = {name: array.numpy() for name, array in message.content.array_records["arrays"].items()}
-        reply = Reply(metrics, arrays, metrics.pop("seconds"))
-    except (KeyError, TypeError, ValueError):
-        return Outcome(site, None, Reason.BAD_METRICS, bytes_out, bytes_in)
-    return Outcome(site, reply, None, bytes_out, bytes_in)
+        return Outcome(site, read_reply(message), None, bytes_out, bytes_in)
+    except RefusalError as refusal:
+        return Outcome(site, None, refusal.reason, bytes_out, bytes_in)

@@ -1,14 +1,10 @@
-"""The hospital's one door to Flower: a ClientApp that hands requests to a site and sends back its reply.
+"""A simulated hospital: a ClientApp that hands requests to a site and sends back its reply.
 
 Whatever goes wrong, what leaves is a `Reason`; the text stays in this machine's log.
 """
 
 import logging
-import os
 from collections.abc import Callable
-
-os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
-os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
@@ -31,14 +27,14 @@ def client_app(site_of: Callable[[Context], Site]) -> ClientApp:
 
     def answer(message: Message, context: Context) -> Message:
         try:
-            reply = site_of(context).answer(_request(message))
+            reply = site_of(context).answer(read_request(message))
         except RefusalError as refusal:
             log.warning("request refused: %s", refusal)
             return Message(Error(CLIENT_APP_RAISED, refusal.reason), reply_to=message)
         except Exception:
             log.exception("request failed")
             return Message(Error(CLIENT_APP_RAISED, Reason.SITE_FAILED), reply_to=message)
-        return Message(_record(reply), reply_to=message)
+        return Message(reply_record(reply), reply_to=message)
 
     def identify(message: Message, context: Context) -> Message:
         return Message(RecordDict({"config": ConfigRecord({"site": site_of(context).name})}), reply_to=message)
@@ -51,14 +47,14 @@ def client_app(site_of: Callable[[Context], Site]) -> ClientApp:
     return app
 
 
-def _request(message: Message) -> Request:
+def read_request(message: Message) -> Request:
     content = message.content
     task = parse_task(message.metadata.message_type, str(content.config_records["config"]["task"]))
     arrays = {name: array.numpy() for name, array in content.array_records["arrays"].items()}
     return Request(task, arrays)
 
 
-def _record(reply: Reply) -> RecordDict:
+def reply_record(reply: Reply) -> RecordDict:
     return RecordDict(
         {
             "arrays": ArrayRecord({name: Array(array) for name, array in reply.arrays.items()}),

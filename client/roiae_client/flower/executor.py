@@ -1,0 +1,113 @@
+"""The hospital's executor: claims what its SuperNode was sent, and has the installed desk answer it.
+
+Nothing that the coordinator sends is unpacked, imported or run. torch is imported once, not once a request.
+"""
+
+import logging
+import sys
+import time
+from pathlib import Path
+
+from flwr.app import ConfigRecord, Error, Message, RecordDict
+from flwr.proto.runtime_pb2 import AcquireTaskRequest
+from flwr.supercore.constant import TaskType
+from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
+from flwr.supercore.interceptors import (
+    RuntimeTokenHttpInterceptor,
+    RuntimeVersionHttpInterceptor,
+    SuperExecAuthHttpInterceptor,
+)
+from flwr.supercore.protobuf.client import ProtobufClientInterceptor
+from flwr.supercore.retry import make_simple_http_retry_invoker
+from flwr.supercore.runtime import RuntimeHttpClient
+from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
+
+from roiae.cli import log_as_a_service, run_app
+from roiae.envelope import Ask
+from roiae.errors import Reason, RefusalError
+from roiae_client.client_folder import ClientFolder
+from roiae_client.desk import HospitalDesk
+from roiae_client.flower.app import CLIENT_APP_RAISED, reply_record
+from roiae_client.hospital import open_desk
+from roiae_client.service_state import ServiceState
+
+POLL_SECONDS = 0.25
+ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
+
+log = logging.getLogger(__name__)
+
+
+def serve(folder: ClientFolder, address: str) -> None:
+    """Answer what comes, one request at a time, until the process is ended; nothing new while the site is paused."""
+    desk = open_desk(folder)
+    state = ServiceState(folder.state)
+    secret = state.secret.read_bytes()
+    claims = _client(
+        address,
+        RuntimeVersionHttpInterceptor("SuperExec"),
+        SuperExecAuthHttpInterceptor(master_secret=secret, protected_methods=frozenset({ACQUIRE})),
+    )
+    log.info("ready")
+    while True:
+        if not state.paused:
+            claim = claims.AcquireTask(AcquireTaskRequest(supported_task_types=[TaskType.CLIENT_APP]))
+            if claim.HasField("task") and claim.token:
+                _answer(desk, state, _client(address, *_as_app(claim.token)))
+                continue
+        time.sleep(POLL_SECONDS)
+
+
+def _answer(desk: HospitalDesk, state: ServiceState, client: RuntimeHttpClient) -> None:
+    heartbeat = HeartbeatSender(make_task_heartbeat_fn_http(client))
+    heartbeat.start()
+    context, status = None, "failed"
+    try:
+        message, context, _, _ = pull_task_input(client)
+        state.note(message.metadata.message_type, done=False)
+        push_message(client, answer(desk, message), context)
+        state.note(message.metadata.message_type, done=True)
+        status = "completed"
+    finally:
+        push_task_output(client, context, status, "")
+        heartbeat.stop()
+        client.close()
+
+
+def answer(desk: HospitalDesk, message: Message) -> Message:
+    """The signed reply to a request, or a bare reason to one that does not even say which it is."""
+    try:
+        content = message.content
+        ask = Ask.from_record(content.config_records["ask"])
+        task = str(content.config_records["config"]["task"])
+        arrays = {name: array.numpy() for name, array in content.array_records["arrays"].items()}
+    except (RefusalError, KeyError, TypeError, ValueError):
+        log.warning("a request that is not of this contract was refused", exc_info=True)
+        return Message(Error(CLIENT_APP_RAISED, Reason.BAD_REQUEST), reply_to=message)
+    envelope, signature, reply = desk.answer(message.metadata.message_type, ask, task, arrays)
+    record = reply_record(reply) if reply else RecordDict()
+    record["envelope"] = ConfigRecord({**envelope.to_record(signature)})
+    return Message(record, reply_to=message)
+
+
+def _as_app(token: str) -> tuple[RuntimeVersionHttpInterceptor, RuntimeTokenHttpInterceptor]:
+    return RuntimeVersionHttpInterceptor("flwr-clientapp"), RuntimeTokenHttpInterceptor(token)
+
+
+def _client(address: str, *interceptors: ProtobufClientInterceptor) -> RuntimeHttpClient:
+    retry = make_simple_http_retry_invoker()
+    return RuntimeHttpClient.from_server_address(address, True, None, list(interceptors), retry_invoker=retry)
+
+
+def main() -> None:
+    """`python -m roiae_client.flower.executor DIR PORT`: started by `service.py` alone."""
+    path, port = sys.argv[1:]
+    log_as_a_service()
+
+    def run(prog_name: str) -> None:
+        serve(ClientFolder.open(Path(path)), f"127.0.0.1:{port}")
+
+    sys.exit(run_app(run, "roiae-client"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""A hospital's desk over its own folder: its data, its limits, its key, its ledger."""
+
+from roiae.config import Role
+from roiae.data.site_data import default_cache_dir
+from roiae.errors import SetupError
+from roiae.site import Site, SiteFolder
+from roiae_client.client_folder import ClientFolder
+from roiae_client.desk import HospitalDesk
+from roiae_client.ledger import Ledger
+from roiae_client.service_state import ServiceState
+from roiae_client.site_config import SiteConfig
+
+
+def open_desk(folder: ClientFolder) -> HospitalDesk:
+    """
+    Raises:
+        SetupError: the key cannot be used.
+        LedgerError: the ledger is not what was written.
+        ServiceError: another process has the ledger.
+    """
+    state = ServiceState(folder.state)
+    return HospitalDesk(
+        folder.config,
+        folder.private_key(),
+        Ledger(folder.ledger),
+        lambda image_size, config: open_site(folder, image_size, config),
+        withdrawn=lambda: state.withdrawn,
+    )
+
+
+def open_site(folder: ClientFolder, image_size: int, config: SiteConfig) -> Site:
+    """The site at a model's image size, px; its frames are read into the cache if they are not there yet.
+
+    Raises:
+        DataError: the data folder, its manifest or a frame cannot be used.
+        SetupError: the hospital has not joined, so that its role is not known.
+    """
+    if config.role is None:
+        raise SetupError(f"{folder.path}: has no role yet; `roiae-client join` fills it in.")
+    return SiteFolder(
+        name=config.name,
+        role=Role(config.role),
+        folder=config.data,
+        cache_dir=default_cache_dir(),
+        image_size=image_size,
+        validation_share=config.validation_share,
+        max_bad_share=config.max_bad_share,
+        privacy=config.privacy,
+        state=folder.state / "shift",
+    ).open()

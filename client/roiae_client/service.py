@@ -1,0 +1,71 @@
+"""`roiae-client start`: keeps a hospital's two processes up, Flower's node that connects outwards and our executor."""
+
+import os
+import socket
+import sys
+
+from filelock import FileLock, Timeout
+
+from roiae.errors import ServiceError
+from roiae.files import write_atomically
+from roiae.supervisor import Service, Supervisor
+from roiae_client.client_folder import ClientFolder
+from roiae_client.service_state import ServiceState
+
+LOCK = "service.lock"  # in state/
+
+
+def start(folder: ClientFolder) -> None:
+    """Serve until the process is ended.
+
+    Raises:
+        SetupError: the hospital has not joined, has withdrawn, or its key cannot be used.
+        ServiceError: it is served already.
+    """
+    kit, state = folder.kit, ServiceState(folder.state)
+    lock = FileLock(folder.state / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ServiceError(f"{folder.path}: is served by another process already. Stop that one first.") from None
+    with lock:
+        state.new_secret()
+        state.forget()
+        port = _free_port()
+        said: tuple[bool, bool] | None = None
+
+        def tick() -> bool:
+            nonlocal said
+            if (now := (state.connected, state.paused)) != said:
+                said = now
+                print(_describe(folder, *now), flush=True)
+            return True
+
+        with Supervisor(_services(folder, f"{kit.host}:{kit.port}", state, port), folder.log) as supervisor:
+            supervisor.run(tick)
+
+
+def _services(folder: ClientFolder, superlink: str, state: ServiceState, port: int) -> list[Service]:
+    from roiae_client.flower.supernode import supernode_command
+
+    bundle = folder.config.ca_bundle.read_bytes() if folder.config.ca_bundle else b""
+    roots = folder.state / "roots.pem"
+    write_atomically(roots, folder.ca_certificate.read_bytes() + bundle)
+    node = supernode_command(superlink, folder.key, roots, state.secret, port, state.heard)
+    here = ",".join(filter(None, (os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), "127.0.0.1")))
+    home = {"FLWR_HOME": str((folder.state / "flwr").resolve()), "NO_PROXY": here, "no_proxy": here}
+    executor = (sys.executable, "-m", "roiae_client.flower.executor", str(folder.path), str(port))
+    quiet = {**home, "FLWR_LOG_LEVEL": "ERROR"}  # the executor's log has our own lines
+    return [Service("node", node, home), Service("executor", executor, quiet)]
+
+
+def _describe(folder: ClientFolder, connected: bool, paused: bool) -> str:
+    if paused:
+        return f"paused: nothing more is answered until `roiae-client pause {folder.path} --off`"
+    return "connected to the coordinator" if connected else "not connected to the coordinator; trying"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,130 @@
+"""The coordinator's working process: drives one run over the SuperLink, from the step it was in, until it is done.
+
+`service.py` keeps it and the SuperLink running. Whatever ends it, the next one goes on, as a new Flower run.
+"""
+
+import logging
+import sys
+import time
+from pathlib import Path
+
+import httpx
+from rich.console import Console
+
+from roiae.cli import log_as_a_service, run_app
+from roiae.config import Role, RunConfig
+from roiae.errors import ConfigError, QuorumError, RunFolderError, ServiceError
+from roiae.hardware import resolve
+from roiae.training import initial_arrays
+from roiae_server.board import Board
+from roiae_server.coordinator_folder import CoordinatorFolder
+from roiae_server.directory import SiteDirectory
+from roiae_server.federation import Federation
+from roiae_server.flower.aggregation import FlowerAggregator
+from roiae_server.flower.network import NetworkTransport, Patience
+from roiae_server.flower.session import flower_run
+from roiae_server.flower.superlink import Control
+from roiae_server.progress import RunProgress
+from roiae_server.run_folder import RunFolder, RunState, installed_versions
+
+RETRY_SECONDS = (5.0, 300.0)  # before a step that lacked its quorum is tried again: first, and at most
+
+log = logging.getLogger(__name__)
+
+
+def open_run(folder: CoordinatorFolder, name: str) -> RunFolder:
+    """The run of that name, begun with the enrolled sites and `federation.yaml` as they are now if there is none.
+
+    Raises:
+        ConfigError: too few source hospitals, or not one held-out one.
+        RunFolderError: the run was begun with another configuration, or is in use.
+    """
+    path = folder.runs / name
+    run = RunFolder.open(path)
+    config = _resolved(folder.run_config)
+    if run is None:
+        roles = {site: enrolled.role for site, enrolled in folder.sites.items()}
+        sources = [site for site, role in roles.items() if role is Role.SOURCE]
+        if len(sources) < 2 or len(roles) - len(sources) != 1:
+            raise ConfigError(
+                f"{folder.path}: {len(sources)} source and {len(roles) - len(sources)} held-out hospitals are "
+                "enrolled; a run needs at least two sources and one held-out. Enrol them with `roiae-server add-site`."
+            )
+        run = RunFolder.create(path, config, RunState(roles, {}, installed_versions()))
+    elif run.config != config:
+        run.close()
+        raise RunFolderError(
+            f"{path}: was begun with another configuration than federation.yaml has now. Put the old values back, or "
+            "begin a new run with --run NAME."
+        )
+    return run
+
+
+def _resolved(config: RunConfig) -> RunConfig:
+    """`auto` for machines that are not this one: each hospital has its own threads, and all have float32."""
+    precision = "float32" if config.train.precision == "auto" else config.train.precision
+    return resolve(config.model_copy(update={"train": config.train.model_copy(update={"precision": precision})}))
+
+
+def coordinate(folder: CoordinatorFolder, name: str, port: int, console: Console) -> None:
+    """Wait for the quorum, then do all steps of the run that are not done yet.
+
+    Args:
+        name: of the run.
+        port: of the SuperLink on loopback.
+
+    Raises:
+        RoiaeError: what a person has to mend. A quorum that is lost meanwhile is waited for instead.
+    """
+    run = open_run(folder, name)
+    address, ca = f"127.0.0.1:{port}", folder.ca_certificate.read_bytes()
+    control = Control(address, ca)
+    try:
+        control.wait_until_up()
+        directory = SiteDirectory(folder, control, run.state.id)
+        patience = RETRY_SECONDS[0]
+        with Board(folder, directory, run) as board:
+            while run.state.status != "done":
+                board.wait_for_quorum()
+                try:
+                    with flower_run(control, address, ca, (folder.superlink / "secret").read_bytes()) as grid:
+                        _drive(run, NetworkTransport(grid, directory, Patience.of(run), run.sources), board, console)
+                except QuorumError as error:
+                    if run.state.status == "incomplete":
+                        raise
+                    log.warning("%s It is tried again in %.0f s.", error, patience)
+                    time.sleep(patience)
+                    patience = min(2 * patience, RETRY_SECONDS[1])
+    except httpx.HTTPError as error:
+        raise ServiceError(
+            f"the SuperLink does not answer ({type(error).__name__}); log/superlink.log says why."
+        ) from error
+    finally:
+        control.close()
+        run.close()
+
+
+def _drive(run: RunFolder, transport: NetworkTransport, board: Board, console: Console) -> None:
+    with RunProgress(console, run.config, run.state.completed) as progress:
+        Federation(
+            run,
+            transport,
+            new_aggregator=lambda: FlowerAggregator(run.config.strategy),
+            initial_arrays=lambda: initial_arrays(run.config.model, run.config.seed),
+            observer=board.follow(progress),
+        ).run()
+
+
+def main() -> None:
+    """`python -m roiae_server.coordinator DIR RUN PORT`: started by the service alone."""
+    path, name, port = sys.argv[1:]
+    log_as_a_service()
+    sys.exit(
+        run_app(
+            lambda prog_name: coordinate(CoordinatorFolder.open(Path(path)), name, int(port), Console()), "roiae-server"
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

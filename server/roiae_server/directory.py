@@ -1,0 +1,122 @@
+"""Who is enrolled, who is connected, and what each hospital's ledger said last: kept up while a run goes on."""
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from operator import itemgetter
+from pathlib import Path
+
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from roiae.envelope import NO_LINES, ROIAE, Ask, Envelope
+from roiae.errors import Reason
+from roiae.files import write_atomically
+from roiae.keys import PublicKey, fingerprint
+from roiae.kit import PROTOCOL
+from roiae_server.coordinator_folder import SITES, CoordinatorFolder
+from roiae_server.flower.superlink import Control, Node
+
+log = logging.getLogger(__name__)
+HEARD = "heard.json"  # in the coordinator's folder
+NODES_SECONDS = 0.4  # for which a list of nodes is good
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a hospital's signed replies said besides their answers."""
+
+    key: str = ""  # fingerprint of the key that signed them: a hospital enrolled anew starts afresh
+    roiae: str = ""
+    ledger_lines: int = 0  # of the longest ledger ever seen: a ledger that has grown shorter is not what it was
+    ledger_head: str = NO_LINES
+    time: float = 0.0  # of the latest, seconds since the epoch
+
+
+def read_heard(folder: Path) -> dict[str, Heard]:
+    path = folder / HEARD
+    return {site: Heard(**said) for site, said in json.loads(path.read_bytes()).items()} if path.exists() else {}
+
+
+class SiteDirectory:
+    """The enrolled sites of one run.
+
+    Args:
+        folder: whose `sites.json` is read again whenever it has changed.
+        control: where nodes are registered and let go.
+        run: an id of the run, which every request and reply names.
+    """
+
+    def __init__(self, folder: CoordinatorFolder, control: Control, run: str) -> None:
+        self._folder, self._control, self._run = folder, control, run
+        self._heard = read_heard(folder.path)
+        self._keys: dict[str, PublicKey] = {}
+        self._stamp = -1
+        self._nodes: tuple[float, dict[str, Node]] = (0.0, {})
+        self._lock = threading.RLock()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Register who was enrolled, and let go at once who was removed."""
+        with self._lock:
+            stamp = (self._folder.path / SITES).stat().st_mtime_ns
+            if stamp == self._stamp:
+                return
+            self._keys = {name: site.key for name, site in self._folder.sites.items()}
+            self._control.reconcile({name: _pem(key) for name, key in self._keys.items()})
+            self._stamp, self._nodes = stamp, (0.0, {})
+
+    def key(self, site: str) -> PublicKey | None:
+        with self._lock:
+            return self._keys.get(site)
+
+    def nodes(self) -> Mapping[str, Node]:
+        """By site; who is registered, connected or not."""
+        with self._lock:
+            taken, nodes = self._nodes
+            if time.monotonic() - taken > NODES_SECONDS:
+                by_key = {node.key: node for node in self._control.nodes()}
+                nodes = {site: by_key[_pem(key)] for site, key in self._keys.items() if _pem(key) in by_key}
+                self._nodes = (time.monotonic(), nodes)
+            return nodes
+
+    def ask(self, site: str, request: str) -> Ask:
+        said = self._said(site)
+        return Ask(
+            run=self._run,
+            request=request,
+            roiae=ROIAE,
+            protocol=PROTOCOL,
+            acknowledged_lines=said.ledger_lines,
+            acknowledged_head=said.ledger_head,
+        )
+
+    def heard(self, site: str, envelope: Envelope) -> None:
+        with self._lock:
+            before = self._said(site)
+            lines, head = max(
+                (before.ledger_lines, before.ledger_head),
+                (envelope.ledger_lines, envelope.ledger_head),
+                key=itemgetter(0),
+            )
+            self._heard[site] = Heard(before.key, envelope.roiae, lines, head, round(time.time(), 3))
+            content = {name: asdict(one) for name, one in sorted(self._heard.items())}
+            write_atomically(self._folder.path / HEARD, json.dumps(content, indent=2).encode() + b"\n")
+        if envelope.reason == Reason.WITHDRAWN:
+            log.warning("%s has withdrawn from the federation and is removed", site)
+            self._folder.remove_site(site)
+            self.refresh()
+
+    def _said(self, site: str) -> Heard:
+        """What was heard from the key that the site has now."""
+        key = self.key(site)
+        said = self._heard.get(site, Heard())
+        now = fingerprint(key) if key else ""
+        return said if said.key == now else Heard(now)
+
+
+def _pem(key: PublicKey) -> bytes:
+    """As the SuperLink keeps keys."""
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)

@@ -1,0 +1,170 @@
+"""The transport between real machines: it knows which hospitals are connected, sends a lost request again, and ends.
+
+Flower drops a request once a hospital's node has pulled it, and a node keeps it in memory alone. A node that restarts
+has therefore lost its work without a word. `Node.activation` changes when that happens; the request is then sent anew.
+"""
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from flwr.app import ConfigRecord, Message
+from flwr.common.constant import ErrorCode
+
+from roiae.contract import Reply, Request
+from roiae.envelope import Ask, Envelope, check
+from roiae.errors import Reason, RefusalError
+from roiae.keys import PublicKey
+from roiae_server.flower.grid import MessageGrid, act_as_coordinator, read_reply, request_record, wire_bytes
+from roiae_server.flower.superlink import Node
+from roiae_server.run_folder import RunFolder
+from roiae_server.transport import Outcome
+
+POLL_SECONDS = 0.5
+LOST = frozenset(
+    {
+        ErrorCode.NODE_UNAVAILABLE,  # its session ended with the request in hand
+        ErrorCode.CLIENT_APP_CRASHED,  # its executor did
+        ErrorCode.MESSAGE_UNAVAILABLE,
+        ErrorCode.REPLY_MESSAGE_UNAVAILABLE,  # cut off while the reply was uploaded
+    }
+)
+
+log = logging.getLogger(__name__)
+
+
+class Directory(Protocol):
+    """Who is enrolled and connected, and what each site's ledger said last."""
+
+    def key(self, site: str) -> PublicKey | None: ...
+    def nodes(self) -> Mapping[str, Node]: ...
+    def ask(self, site: str, request: str) -> Ask: ...
+    def heard(self, site: str, envelope: Envelope) -> None: ...
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long an exchange waits; seconds."""
+
+    deadline: float
+    grace: float  # for the others, once the quorum has answered
+    quorum: int
+
+    @classmethod
+    def of(cls, run: RunFolder) -> "Patience":
+        return cls(run.config.federation.deadline, run.config.federation.grace, run.quorum)
+
+
+@dataclass
+class _Pending:
+    """One site's request, until it is answered."""
+
+    request: Request
+    message: str | None = None  # in flight
+    ask: Ask | None = None
+    activation: str = ""
+    bytes_out: int = 0
+
+
+class NetworkTransport:
+    """The federation's transport over a SuperLink.
+
+    Args:
+        grid: of a Flower run.
+        directory: of the enrolled sites.
+        patience: of every exchange.
+        sources: the sites whose answers make the quorum.
+        clock: monotonic seconds; with `sleep`, so that a test needs no time.
+    """
+
+    def __init__(
+        self,
+        grid: MessageGrid,
+        directory: Directory,
+        patience: Patience,
+        sources: Iterable[str],
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._grid, self._directory, self._patience = grid, directory, patience
+        self._sources, self._clock, self._sleep = frozenset(sources), clock, sleep
+
+    def exchange(self, requests: Mapping[str, Request]) -> Iterator[Outcome]:
+        act_as_coordinator()
+        end = self._clock() + self._patience.deadline
+        waiting = {site: _Pending(requests[site]) for site in sorted(requests)}
+        answered = 0
+        while waiting and self._clock() < end:
+            for site in [site for site in waiting if self._directory.key(site) is None]:  # removed meanwhile
+                yield Outcome(site, None, Reason.OFFLINE, waiting.pop(site).bytes_out, 0)
+            self._send(waiting, end)
+            for site, message in self._arrived(waiting):
+                outcome = self._outcome(site, waiting[site], message)
+                if outcome is None:
+                    waiting[site].message = None
+                    continue
+                del waiting[site]
+                if outcome.reply is not None and site in self._sources:
+                    answered += 1
+                    if answered == self._patience.quorum:
+                        end = min(end, self._clock() + self._patience.grace)
+                yield outcome
+            if waiting:
+                self._sleep(POLL_SECONDS)
+        nodes = self._directory.nodes()
+        for site, pending in waiting.items():
+            online = site in nodes and nodes[site].online
+            yield Outcome(site, None, Reason.NO_REPLY if online else Reason.OFFLINE, pending.bytes_out, 0)
+
+    def _send(self, waiting: Mapping[str, _Pending], end: float) -> None:
+        """Send what is not in flight to the sites that are connected."""
+        nodes = self._directory.nodes()
+        for site, pending in waiting.items():
+            node = nodes.get(site)
+            if node is None or not node.online or (pending.message and pending.activation == node.activation):
+                continue
+            if pending.message:
+                log.warning("%s has connected anew and is sent its request again", site)
+            pending.ask = self._directory.ask(site, uuid.uuid4().hex)
+            content = request_record(pending.request)
+            content["ask"] = ConfigRecord({**pending.ask.to_record()})
+            message = Message(content, node.node_id, pending.request.kind, ttl=max(1.0, end - self._clock()))
+            pending.bytes_out += wire_bytes(message)
+            (pending.message,) = self._grid.push_messages([message])
+            pending.activation = node.activation
+
+    def _arrived(self, waiting: Mapping[str, _Pending]) -> Iterator[tuple[str, Message]]:
+        by_message = {pending.message: site for site, pending in waiting.items() if pending.message}
+        if by_message:
+            for message in self._grid.pull_messages(list(by_message)):
+                yield by_message[message.metadata.reply_to_message_id], message
+
+    def _outcome(self, site: str, pending: _Pending, message: Message) -> Outcome | None:
+        """What came of it; None for a request that was lost on the way and has to be sent again."""
+        bytes_in = wire_bytes(message)
+        if message.has_error():
+            if message.error.code in LOST:
+                return None
+            return Outcome(site, None, Reason.SITE_FAILED, pending.bytes_out, bytes_in)
+        assert pending.ask
+        try:
+            reason, reply = self._checked(site, pending.ask, pending.request.kind, message)
+        except RefusalError as refusal:
+            log.warning("%s: %s", site, refusal)
+            reason, reply = refusal.reason, None
+        return Outcome(site, reply, reason, pending.bytes_out, bytes_in)
+
+    def _checked(self, site: str, ask: Ask, kind: str, message: Message) -> tuple[Reason | None, Reply | None]:
+        """The reply, or the site's own reason why there is none; both vouched for by the enrolled key."""
+        key = self._directory.key(site)
+        record = message.content.config_records.get("envelope")
+        if key is None or record is None:
+            raise RefusalError(Reason.BAD_SIGNATURE, "the reply is not signed by an enrolled key")
+        envelope, signature = Envelope.from_record(record)
+        reply = None if envelope.reason else read_reply(message)
+        check(key, ask, kind, site, envelope, signature, reply)
+        self._directory.heard(site, envelope)
+        return (Reason(envelope.reason), None) if envelope.reason else (None, reply)

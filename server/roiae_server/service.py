@@ -1,0 +1,132 @@
+"""`roiae-server start`: keeps the SuperLink, the gateway before it and the working process up until the run is done."""
+
+import json
+import os
+import secrets
+import signal
+import socket
+import sys
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from roiae.errors import ServiceError
+from roiae.files import write_atomically
+from roiae.supervisor import STOP_SECONDS, Service, Supervisor
+from roiae_server.coordinator_folder import CoordinatorFolder
+
+LOCK, PID = "service.lock", "service.pid"  # in the coordinator's superlink/
+RETRYABLE = frozenset({12, 130, 143})  # exit codes of the working process after which it is started again
+
+
+def start(folder: CoordinatorFolder, run: str, serve: bool) -> int:
+    """Work on a run until it is done, or for as long as the process lives.
+
+    Args:
+        run: its name.
+        serve: stay up when it is done, so that hospitals stay connected.
+
+    Returns:
+        The exit code of the run's working process.
+
+    Raises:
+        ServiceError: the folder is served already, or the public port is taken.
+    """
+    lock = FileLock(folder.superlink / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ServiceError(f"{folder.path}: is served already. Look at it with `status`, or `stop` it first.") from None
+    pid = folder.superlink / PID
+    with lock:
+        _require_free(folder.config.superlink_port or folder.config.port)
+        write_atomically(pid, f"{os.getpid()}\n".encode())
+        try:
+            with Supervisor(_services(folder, run), folder.log) as supervisor:
+                code = supervisor.run()
+                assert code is not None, "it ends by a service's end alone"
+                if serve and code == 0:
+                    supervisor.run()
+                return code
+        finally:
+            pid.unlink()
+
+
+def stop(folder: CoordinatorFolder) -> bool:
+    """End the process that serves a folder; False where none does.
+
+    Raises:
+        ServiceError: it does not end.
+    """
+    lock = FileLock(folder.superlink / LOCK)
+    try:
+        with lock.acquire(timeout=0):
+            return False
+    except Timeout:
+        os.kill(int((folder.superlink / PID).read_text()), signal.SIGTERM)
+    patience = 3 * STOP_SECONDS + 5
+    try:
+        with lock.acquire(timeout=patience):
+            return True
+    except Timeout:
+        raise ServiceError(f"{folder.path}: its service has not ended after {patience:.0f} s.") from None
+
+
+def _services(folder: CoordinatorFolder, run: str) -> list[Service]:
+    from roiae_server.flower.superlink import superlink_command
+
+    _new_secret(folder.superlink / "secret")
+    port = folder.config.superlink_port or _free_port()
+    settings = folder.superlink / "gateway.json"
+    doors = {
+        "host": "0.0.0.0",
+        "port": folder.config.port,
+        "certificate": str(folder.server_certificate.resolve()),
+        "key": str(folder.server_key.resolve()),
+        "upstream": f"https://127.0.0.1:{port}",
+        "ca": str(folder.ca_certificate.resolve()),
+    }
+    write_atomically(settings, json.dumps(doors, indent=2).encode() + b"\n")
+    environment = {
+        "FLWR_HOME": str((folder.superlink / "flwr").resolve()),
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+    }
+    python = sys.executable
+    work = (python, "-m", "roiae_server.coordinator", str(folder.path), run, str(port))
+    gateway = Service("gateway", (python, "-m", "roiae_server.gateway", str(settings)))
+    return [
+        Service("superlink", superlink_command(port, folder.pki, folder.superlink), environment),
+        *([] if folder.config.superlink_port else [gateway]),
+        Service(
+            "run",
+            work,
+            {**environment, "FLWR_LOG_LEVEL": "ERROR"},
+            final=lambda code: code not in RETRYABLE and code >= 0,
+            echo=True,
+        ),
+    ]
+
+
+def _new_secret(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    path.touch(mode=0o600)
+    path.write_bytes(secrets.token_bytes(32))
+
+
+def _require_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("0.0.0.0", port))
+        except OSError as error:
+            raise ServiceError(
+                f"port {port}: cannot be had ({error.strerror}). Stop what listens there, or give another port in "
+                "coordinator.yaml, and hospitals new kits."
+            ) from error
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

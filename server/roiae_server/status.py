@@ -1,0 +1,112 @@
+"""What `status` and `report` print, from files alone: they work beside a running service, and without one."""
+
+import json
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from roiae.certificates import days_left
+from roiae.errors import RunFolderError, ServiceError
+from roiae.files import write_atomically
+from roiae_server.board import PARTICIPATION, STATUS
+from roiae_server.coordinator_folder import CoordinatorFolder
+from roiae_server.directory import Heard, read_heard
+from roiae_server.report.shift_picture import shift_png
+from roiae_server.report.tables import quality_table, shift_table
+from roiae_server.run_folder import SHIFT, RunFolder
+
+STALE_SECONDS = 15.0  # after which a status that is written every second is of a service that is gone
+
+
+def read_status(folder: CoordinatorFolder) -> dict[str, Any] | None:
+    """What the working process last wrote; None before the first start."""
+    path = folder.path / STATUS
+    return dict(json.loads(path.read_bytes())) if path.exists() else None
+
+
+def require_served(folder: CoordinatorFolder) -> None:
+    """
+    Raises:
+        ServiceError: no process serves the folder, or it does not get on.
+    """
+    said = read_status(folder)
+    if said is None or time.time() - said["updated"] > STALE_SECONDS:
+        raise ServiceError(
+            f"{folder.path}: is not served. Start it with `roiae-server start`; log/ says what happened."
+        )
+
+
+def show_status(folder: CoordinatorFolder, console: Console) -> None:
+    """The service, the run, and a row a hospital."""
+    said = read_status(folder)
+    served = said is not None and time.time() - said["updated"] <= STALE_SECONDS
+    console.print(f"service: {'up' if served else 'not running'}, {_address(folder)}", highlight=False, soft_wrap=True)
+    if said:
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(said["since"]))
+        doing = f"{said['state']} {said['step']}".strip()
+        console.print(f"run {said['run']}: {doing}, since {since}", highlight=False, soft_wrap=True)
+    console.print(_sites_table(folder, said or {"sites": {}}, served))
+
+
+def show_report(folder: CoordinatorFolder, name: str, console: Console) -> None:
+    """
+    Raises:
+        RunFolderError: there is no such run, or it is not finished.
+    """
+    run = RunFolder.open(folder.runs / name)
+    if run is None:
+        raise RunFolderError(f"{folder.runs / name}: no such run. Begin it with `roiae-server start --run {name}`.")
+    try:
+        if run.state.status not in ("done", "incomplete"):
+            raise RunFolderError(
+                f"{run.path}: is not finished, {run.state.completed} steps are done. `status` says more."
+            )
+        shift = run.read_json(SHIFT)
+        picture = run.path / "shift.png"
+        write_atomically(picture, shift_png(shift))
+        console.print(quality_table(run.state.quality, run.state.sites))
+        console.print(shift_table(shift))
+        console.print(_participation_table(run.read_json(PARTICIPATION)))
+        terms = ", ".join(f"{term} {weight:.3g}" for term, weight in run.state.weights.items())
+        for text in (f"phase 2 weights, from gradient magnitudes: {terms}", f"picture: {picture}", f"run: {run.path}"):
+            console.print(text, highlight=False, soft_wrap=True)
+    finally:
+        run.close()
+
+
+def _address(folder: CoordinatorFolder) -> str:
+    days = days_left(folder.server_certificate.read_bytes())
+    return f"{folder.config.host}:{folder.config.port}, certificate good for {days} days"
+
+
+def _sites_table(folder: CoordinatorFolder, said: dict[str, Any], served: bool) -> Table:
+    """Enrolled hospitals, and those of the run that are enrolled no more."""
+    table = Table("hospital", "role", "connected", "last request", "asked", "counted", "version", "ledger", box=None)
+    heard, enrolled = read_heard(folder.path), folder.sites
+    path = folder.runs / said.get("run", "") / PARTICIPATION
+    parts = json.loads(path.read_bytes()) if path.is_file() else {}
+    for site in sorted({*enrolled, *said["sites"]}):
+        now, part, last = said["sites"].get(site, {}), parts.get(site, {}), heard.get(site, Heard())
+        reasons = ", ".join(f"{count} {reason}" for reason, count in part.get("not_counted", {}).items())
+        table.add_row(
+            site,
+            str(enrolled[site].role) if site in enrolled else "removed",
+            "yes" if served and now.get("online") else "no",
+            now.get("last", ""),
+            str(part.get("asked", "")),
+            f"{part['aggregated']}" + (f" ({reasons})" if reasons else "") if part else "",
+            last.roiae,
+            f"{last.ledger_lines} lines, {last.ledger_head[:12]}" if last.ledger_lines else "",
+        )
+    return table
+
+
+def _participation_table(parts: dict[str, Any]) -> Table:
+    table = Table("hospital", "role", "asked", "replied", "counted", "not counted, and why", title="Who took part")
+    for site, part in parts.items():
+        reasons = ", ".join(f"{count} {reason}" for reason, count in part["not_counted"].items())
+        counts = (str(part[name]) for name in ("asked", "replied", "aggregated"))
+        table.add_row(site, part["role"], *counts, reasons)
+    return table

@@ -1,0 +1,162 @@
+"""Child processes that stay up: started in order, restarted when they end, and gone when their parent is.
+
+What each prints goes to a log file of its own that is rotated. A killed parent leaves nothing behind: on Linux the
+kernel kills the children with it.
+"""
+
+import ctypes
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+STOP_SECONDS = 10.0  # between SIGTERM and SIGKILL
+BACK_OFF = (0.5, 10.0)  # seconds before a child that ended is started again: first, and at most
+STEADY_SECONDS = 60.0  # a child that ran this long starts again without the back-off of earlier failures
+TICK_SECONDS = 0.2
+LOG_BYTES, LOG_FILES = 5_000_000, 3
+PR_SET_PDEATHSIG = 1
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Service:
+    """A program to keep running."""
+
+    name: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)  # besides this process's own
+    final: Callable[[int], bool] = lambda code: False  # whether an exit code means that its work is over
+    echo: bool = False  # whether its output is also printed here
+
+
+class _Child:
+    def __init__(self, service: Service, logs: Path) -> None:
+        self.service = service
+        self._log = RotatingFileHandler(logs / f"{service.name}.log", "a", LOG_BYTES, LOG_FILES, "utf-8")
+        self._reader: threading.Thread | None = None
+        self._wait, self.started, self.due = BACK_OFF[0], 0.0, 0.0
+        self.process: subprocess.Popen[str] | None = None
+        self.over = False
+
+    def start(self) -> None:
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", **self.service.environment}
+        self.process = subprocess.Popen(
+            self.service.command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env=environment,
+            start_new_session=True,  # Ctrl-C reaches the parent alone, which ends its children in order
+            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+        )
+        assert self.process.stdout
+        self._reader = threading.Thread(target=self._copy, args=(self.process.stdout,), daemon=True)
+        self._reader.start()
+        self.started = time.monotonic()
+
+    def ended(self) -> int | None:
+        """The exit code of a child that has ended; when to start it again is then set."""
+        assert self.process
+        code = self.process.poll()
+        if code is not None:
+            self.process = None
+            if time.monotonic() - self.started > STEADY_SECONDS:
+                self._wait = BACK_OFF[0]
+            self.due = time.monotonic() + self._wait
+            self._wait = min(2 * self._wait, BACK_OFF[1])
+        return code
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self._end(self.process)
+            self.process = None
+        if self._reader is not None:
+            self._reader.join()
+        self._log.close()
+
+    def _end(self, process: subprocess.Popen[str]) -> None:
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            log.warning("%s did not end in %.0f s and is killed", self.service.name, STOP_SECONDS)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # what it started, too
+        process.wait()
+
+    def _copy(self, stream: IO[str]) -> None:
+        with stream:
+            for line in stream:
+                self._log.emit(logging.makeLogRecord({"msg": line.rstrip("\n")}))
+                if self.service.echo:
+                    print(line, end="", flush=True)
+
+
+class Supervisor:
+    """Keeps services running; a context in which they are up, in the order given, and ends them in the reverse.
+
+    Args:
+        logs: the folder for their output, a file each.
+    """
+
+    def __init__(self, services: Sequence[Service], logs: Path) -> None:
+        logs.mkdir(parents=True, exist_ok=True)
+        self._children = [_Child(service, logs) for service in services]
+
+    def __enter__(self) -> "Supervisor":
+        try:
+            for child in self._children:
+                child.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+    def run(self, tick: Callable[[], bool] = lambda: True) -> int | None:
+        """Restart what ends, until a service's work is over or `tick`, called several times a second, says stop.
+
+        Returns:
+            The exit code of the service whose work is over; None when `tick` ended it.
+        """
+        while tick():
+            for child in self._children:
+                if child.over:
+                    continue
+                if child.process is None:
+                    if time.monotonic() >= child.due:
+                        child.start()
+                    continue
+                code = child.ended()
+                if code is None:
+                    continue
+                if child.service.final(code):
+                    child.over = True
+                    return code
+                log.warning("%s ended with code %d and is started again", child.service.name, code)
+            time.sleep(TICK_SECONDS)
+        return None
+
+    def stop(self) -> None:
+        for child in reversed(self._children):
+            child.stop()
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

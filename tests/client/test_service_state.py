@@ -1,0 +1,47 @@
+import os
+import time
+from pathlib import Path
+
+from roiae_client.service_state import CONNECTED_SECONDS, Activity, ServiceState
+
+
+def test_a_hospital_counts_as_connected_for_a_minute_after_it_was_heard(tmp_path: Path) -> None:
+    state = ServiceState(tmp_path)
+    assert not state.connected
+
+    state.heard.touch()
+    assert state.connected
+
+    long_ago = time.time() - CONNECTED_SECONDS - 1
+    os.utime(state.heard, (long_ago, long_ago))
+    assert not state.connected
+
+
+def test_pausing_can_be_taken_back_and_withdrawing_cannot(tmp_path: Path) -> None:
+    state = ServiceState(tmp_path)
+
+    state.pause(True)
+    assert state.paused
+    state.pause(False)
+    assert not state.paused
+    state.withdraw()
+    assert ServiceState(tmp_path).withdrawn
+
+
+def test_the_secret_is_new_each_time_and_its_owners_alone(tmp_path: Path) -> None:
+    state = ServiceState(tmp_path)
+    state.new_secret()
+    first = state.secret.read_bytes()
+    state.new_secret()
+
+    assert first != state.secret.read_bytes()
+    assert state.secret.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_is_being_answered_is_noted_and_forgotten_at_a_start(tmp_path: Path) -> None:
+    state = ServiceState(tmp_path)
+    state.note("train", done=False)
+    assert state.activity == Activity("train", False, state.activity.time if state.activity else 0)
+
+    state.forget()
+    assert state.activity is None
