@@ -19,7 +19,7 @@ def start(folder: ClientFolder) -> None:
     """Serve until the process is ended.
 
     Raises:
-        SetupError: the hospital has not joined, has withdrawn, or its key cannot be used.
+        SetupError: the hospital has not joined, or its key was rotated since.
         ServiceError: it is served already.
     """
     kit, state = folder.kit, ServiceState(folder.state)

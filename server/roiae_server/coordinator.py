@@ -5,6 +5,7 @@
 
 import logging
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -66,12 +67,13 @@ def _resolved(config: RunConfig) -> RunConfig:
     return resolve(config.model_copy(update={"train": config.train.model_copy(update={"precision": precision})}))
 
 
-def coordinate(folder: CoordinatorFolder, name: str, port: int, console: Console) -> None:
+def coordinate(folder: CoordinatorFolder, name: str, port: int, serve: bool, console: Console) -> None:
     """Wait for the quorum, then do all steps of the run that are not done yet.
 
     Args:
         name: of the run.
         port: of the SuperLink on loopback.
+        serve: go on keeping up the enrolment and the status when the run is done.
 
     Raises:
         RoiaeError: what a person has to mend. A quorum that is lost meanwhile is waited for instead.
@@ -82,8 +84,8 @@ def coordinate(folder: CoordinatorFolder, name: str, port: int, console: Console
     try:
         control.wait_until_up()
         directory = SiteDirectory(folder, control, run.state.id)
-        patience = RETRY_SECONDS[0]
         with Board(folder, directory, run) as board:
+            wait = RETRY_SECONDS[0]
             while run.state.status != "done":
                 board.wait_for_quorum()
                 try:
@@ -92,9 +94,13 @@ def coordinate(folder: CoordinatorFolder, name: str, port: int, console: Console
                 except QuorumError as error:
                     if run.state.status == "incomplete":
                         raise
-                    log.warning("%s It is tried again in %.0f s.", error, patience)
-                    time.sleep(patience)
-                    patience = min(2 * patience, RETRY_SECONDS[1])
+                    log.warning("%s It is tried again in %.0f s.", error, wait)
+                    time.sleep(wait)
+                    wait = min(2 * wait, RETRY_SECONDS[1])
+            run.close()
+            if serve:
+                print(f"run {name} is done; hospitals stay connected until the service is stopped", flush=True)
+                threading.Event().wait()
     except httpx.HTTPError as error:
         raise ServiceError(
             f"the SuperLink does not answer ({type(error).__name__}); log/superlink.log says why."
@@ -116,14 +122,14 @@ def _drive(run: RunFolder, transport: NetworkTransport, board: Board, console: C
 
 
 def main() -> None:
-    """`python -m roiae_server.coordinator DIR RUN PORT`: started by the service alone."""
-    path, name, port = sys.argv[1:]
+    """`python -m roiae_server.coordinator DIR RUN PORT [serve]`: started by the service alone."""
+    path, name, port, *serve = sys.argv[1:]
     log_as_a_service()
-    sys.exit(
-        run_app(
-            lambda prog_name: coordinate(CoordinatorFolder.open(Path(path)), name, int(port), Console()), "roiae-server"
-        )
-    )
+
+    def run(prog_name: str) -> None:
+        coordinate(CoordinatorFolder.open(Path(path)), name, int(port), bool(serve), Console())
+
+    sys.exit(run_app(run, "roiae-server"))
 
 
 if __name__ == "__main__":

@@ -42,11 +42,9 @@ def start(folder: CoordinatorFolder, run: str, serve: bool) -> int:
         _require_free(folder.config.superlink_port or folder.config.port)
         write_atomically(pid, f"{os.getpid()}\n".encode())
         try:
-            with Supervisor(_services(folder, run), folder.log) as supervisor:
+            with Supervisor(_services(folder, run, serve), folder.log) as supervisor:
                 code = supervisor.run()
                 assert code is not None, "it ends by a service's end alone"
-                if serve and code == 0:
-                    supervisor.run()
                 return code
         finally:
             pid.unlink()
@@ -72,7 +70,7 @@ def stop(folder: CoordinatorFolder) -> bool:
         raise ServiceError(f"{folder.path}: its service has not ended after {patience:.0f} s.") from None
 
 
-def _services(folder: CoordinatorFolder, run: str) -> list[Service]:
+def _services(folder: CoordinatorFolder, run: str, serve: bool) -> list[Service]:
     from roiae_server.flower.superlink import superlink_command
 
     _new_secret(folder.superlink / "secret")
@@ -93,7 +91,7 @@ def _services(folder: CoordinatorFolder, run: str) -> list[Service]:
         "FLWR_DISABLE_UPDATE_CHECK": "1",
     }
     python = sys.executable
-    work = (python, "-m", "roiae_server.coordinator", str(folder.path), run, str(port))
+    work = (python, "-m", "roiae_server.coordinator", str(folder.path), run, str(port), *(["serve"] if serve else []))
     gateway = Service("gateway", (python, "-m", "roiae_server.gateway", str(settings)))
     return [
         Service("superlink", superlink_command(port, folder.pki, folder.superlink), environment),

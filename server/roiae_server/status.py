@@ -83,7 +83,9 @@ def _address(folder: CoordinatorFolder) -> str:
 
 def _sites_table(folder: CoordinatorFolder, said: dict[str, Any], served: bool) -> Table:
     """Enrolled hospitals, and those of the run that are enrolled no more."""
-    table = Table("hospital", "role", "connected", "last request", "asked", "counted", "version", "ledger", box=None)
+    table = Table(box=None)
+    for heading in ("hospital", "role", "connected", "last request", "asked", "counted", "version", "ledger"):
+        table.add_column(heading, overflow="fold")
     heard, enrolled = read_heard(folder.path), folder.sites
     path = folder.runs / said.get("run", "") / PARTICIPATION
     parts = json.loads(path.read_bytes()) if path.is_file() else {}

@@ -66,11 +66,11 @@ class Member:
         self.folder, self._arguments = folder, arguments
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def start(self, cwd: Path | None = None) -> None:
         assert self.process is None
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
         with self._out.open("ab") as out:
-            self.process = subprocess.Popen(self._arguments, stdout=out, stderr=out, env=environment)
+            self.process = subprocess.Popen(self._arguments, stdout=out, stderr=out, env=environment, cwd=cwd)
 
     def kill(self) -> None:
         """kill -9 of the whole tree, the parent first: as a power cut, as far as a process can tell."""
