@@ -1,9 +1,11 @@
 """One Flower run, driven by this process: the app's task is claimed from the SuperLink, and no app is loaded for it."""
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import httpx
 from flwr.common.serde import run_from_proto
 from flwr.proto.runtime_pb2 import AcquireTaskRequest, PullTaskInputRequest, PushTaskOutputRequest
 from flwr.supercore.constant import TaskType
@@ -18,6 +20,7 @@ from roiae.errors import ServiceError
 from roiae_server.flower.superlink import Control
 
 CLAIM_SECONDS = 30.0
+log = logging.getLogger(__name__)
 ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
 
 
@@ -46,7 +49,11 @@ def flower_run(control: Control, address: str, ca: bytes, secret: bytes) -> Iter
         status, details = "completed", ""
     finally:
         heartbeat.stop()
-        client.PushTaskOutput(PushTaskOutputRequest(sub_status=status, details=details))
+        grid._retry_invoker.max_tries = 1  # else a SuperLink that is gone would be waited for, forever
+        try:
+            client.PushTaskOutput(PushTaskOutputRequest(sub_status=status, details=details))
+        except httpx.HTTPError as error:
+            log.warning("the SuperLink was not told that its run has ended (%s)", type(error).__name__)
         grid.close()
 
 

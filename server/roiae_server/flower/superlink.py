@@ -26,11 +26,13 @@ from flwr.proto.control_pb2 import (
 from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.fab import Fab
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
+from flwr.supercore.retry import make_simple_http_retry_invoker
 
 from roiae.errors import ServiceError
 
 COMPONENT = "roiae-server"
 START_SECONDS = 60.0
+RESTART_SECONDS = 30.0  # for which a call is tried again: a SuperLink that ended is back within a few
 FINISHED = "finished"  # Flower's status of a run that is over
 
 
@@ -66,8 +68,10 @@ class Control:
     """The SuperLink's Control API."""
 
     def __init__(self, address: str, ca: bytes) -> None:
+        retry = make_simple_http_retry_invoker()
+        retry.max_time = RESTART_SECONDS
         interceptors = [RuntimeVersionHttpInterceptor(component_name=COMPONENT)]
-        self._client = ControlHttpClient.from_server_address(address, False, ca, interceptors)
+        self._client = ControlHttpClient.from_server_address(address, False, ca, interceptors, retry_invoker=retry)
 
     def wait_until_up(self) -> None:
         """
