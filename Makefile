@@ -32,5 +32,5 @@ clean:
 	touch $@
 
 .venv/develops: .venv/runs
-	$(PIP) install --constraint constraints.txt --no-build-isolation --editable '.[dev,ray]'
+	$(PIP) install --constraint constraints.txt --no-build-isolation --editable '.[dev,dicom,ray]'
 	touch $@

@@ -55,9 +55,11 @@ def examine(folder: Path) -> Iterator[Finding]:
         config = read_site_config(folder)
     except ConfigError as error:
         yield failed(str(error), "correct site.yaml")
-        return
-    yield from check_data(config.data)
-    yield from _coordinator(folder, config.ca_bundle)
+        bundle = None
+    else:
+        yield from check_data(config.data)
+        bundle = config.ca_bundle
+    yield from _coordinator(folder, bundle)
 
 
 def check_device() -> Finding:

@@ -4,6 +4,7 @@ from roiae.config import Role
 from roiae.data.site_data import default_cache_dir
 from roiae.errors import SetupError
 from roiae.site import Site, SiteFolder
+from roiae_client.checked import require_unchanged
 from roiae_client.client_folder import ClientFolder
 from roiae_client.desk import HospitalDesk
 from roiae_client.ledger import Ledger
@@ -32,12 +33,12 @@ def open_site(folder: ClientFolder, image_size: int, config: SiteConfig) -> Site
     """The site at a model's image size, px; its frames are read into the cache if they are not there yet.
 
     Raises:
-        DataError: the data folder, its manifest or a frame cannot be used.
+        DataError: the data folder, its manifest or a frame cannot be used, or the data changed since their check.
         SetupError: the hospital has not joined, so that its role is not known.
     """
     if config.role is None:
         raise SetupError(f"{folder.path}: has no role yet; `roiae-client join` fills it in.")
-    return SiteFolder(
+    site = SiteFolder(
         name=config.name,
         role=Role(config.role),
         folder=config.data,
@@ -48,3 +49,5 @@ def open_site(folder: ClientFolder, image_size: int, config: SiteConfig) -> Site
         privacy=config.privacy,
         state=folder.state / "shift",
     ).open()
+    require_unchanged(folder.path, site.data.fingerprint)
+    return site

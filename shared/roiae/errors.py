@@ -52,8 +52,23 @@ class ManifestError(DataError):
     """`manifest.csv` says something impossible."""
 
 
+class Fault(StrEnum):
+    """Why a frame cannot be used: the codes of these findings in docs/DATA.md."""
+
+    UNREADABLE = "unreadable"
+    BIT_DEPTH = "bit-depth"
+    NO_DECODER = "no-decoder"
+    ROI_OUTSIDE = "roi-outside"
+    ROI_SWAPPED = "roi-swapped"
+    ROI_DEGENERATE = "roi-degenerate"
+
+
 class FrameError(DataError):
     """An image cannot be read, or its ROI does not fit it."""
+
+    def __init__(self, message: str, fault: Fault = Fault.UNREADABLE) -> None:
+        super().__init__(message)
+        self.fault = fault
 
 
 class RunFolderError(FatalError):

@@ -1,12 +1,35 @@
-"""A ledger to write to, and one that was written."""
+"""The command in an empty folder; a ledger to write to, and one that was written."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from roiae_client.cli import main
 from roiae_client.ledger import Head, Ledger, LedgerReader, Line
+
+Command = Callable[[list[str]], tuple[int, str, str]]
+
+
+@pytest.fixture
+def roiae_client(
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    cache_dir: Path,
+    tmp_path: Path,
+    run_main: Callable[..., int],
+) -> Command:
+    """Runs the command in an empty folder: exit code, stdout, stderr."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("ROIAE_CACHE", str(cache_dir))
+
+    def run(arguments: list[str]) -> tuple[int, str, str]:
+        code = run_main(main, ["roiae-client", *arguments])
+        return code, *capfd.readouterr()
+
+    return run
 
 
 @pytest.fixture

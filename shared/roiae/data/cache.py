@@ -1,7 +1,7 @@
 """Decoded frames on disk: one file a site, named by its content, read through a memory map.
 
 frames    uint8 [K, S, S]
-notes     JSON: the stored sizes of these K frames, and why the others are missing
+notes     JSON: size, place and pixel size of these K frames as stored, and why the others are missing
 trailer   length of the notes (8 bytes, little-endian), SHA-256 of all before itself (32 bytes)
 
 A cache may be deleted at any time. It holds pictures of patients: folders are made with mode 0700, files with 0600.
@@ -11,26 +11,36 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from roiae.errors import DataError
+from roiae.errors import DataError, Fault
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _LENGTH_BYTES = 8
 _SEAL_BYTES = 32
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """A frame resized to the model's square, and the size it was stored in."""
+    """A frame resized to the model's square, and how it was stored."""
 
     pixels: NDArray[np.uint8]  # [S, S]
-    size: tuple[int, int]  # width, height
+    size: tuple[int, int]  # width, height before it was resized
+    origin: tuple[int, int] = (0, 0)  # x, y px of its first pixel in the stored picture
+    mm_per_px: tuple[float, float] | None = None  # before it was resized, where its file says so
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """Why there is no frame."""
+
+    fault: Fault
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -38,8 +48,10 @@ class CachedFrames:
     """The K frames of a site that could be decoded, in the order they were given."""
 
     frames: NDArray[np.uint8]  # [K, S, S], memory-mapped, read-only
-    sizes: NDArray[np.int64]  # [K, 2], stored width and height
-    reasons: dict[int, str]  # place in the order given → why there is no frame
+    sizes: NDArray[np.int64]  # [K, 2], width and height before they were resized
+    origins: NDArray[np.int64]  # [K, 2], x and y px of the first pixel in the stored picture
+    mm_per_px: NDArray[np.float64]  # [K, 2], before they were resized; nan where the file does not say
+    reasons: dict[int, Unusable]  # place in the order given → why there is no frame
 
 
 def default_cache_dir() -> Path:
@@ -50,7 +62,7 @@ def default_cache_dir() -> Path:
     return (Path(shared) if shared else Path.home() / ".cache") / "roiae"
 
 
-def cached_frames(cache_dir: Path, key: str, side: int, decode: Iterable[Decoded | str]) -> CachedFrames:
+def cached_frames(cache_dir: Path, key: str, side: int, decode: Iterable[Decoded | Unusable]) -> CachedFrames:
     """The frames kept under `key`; where they are missing, torn or corrupt, `decode` is consumed and kept.
 
     Args:
@@ -91,11 +103,13 @@ def _load(path: Path, side: int) -> CachedFrames | None:
     return CachedFrames(
         frames=pixels.reshape(-1, side, side),
         sizes=np.array(notes["sizes"], dtype=np.int64).reshape(-1, 2),
-        reasons={int(place): reason for place, reason in notes["reasons"].items()},
+        origins=np.array(notes["origins"], dtype=np.int64).reshape(-1, 2),
+        mm_per_px=np.array(notes["mm_per_px"], dtype=np.float64).reshape(-1, 2),
+        reasons={int(place): Unusable(Fault(fault), why) for place, (fault, why) in notes["reasons"].items()},
     )
 
 
-def _store(path: Path, side: int, decode: Iterable[Decoded | str]) -> CachedFrames:
+def _store(path: Path, side: int, decode: Iterable[Decoded | Unusable]) -> CachedFrames:
     partial = path.with_suffix(".partial")
     try:
         partial.touch(mode=0o600)
@@ -116,16 +130,23 @@ def _store(path: Path, side: int, decode: Iterable[Decoded | str]) -> CachedFram
     return stored
 
 
-def _blocks(decode: Iterable[Decoded | str]) -> Iterator[bytes]:
-    sizes: list[tuple[int, int]] = []
-    reasons: dict[int, str] = {}
+def _blocks(decode: Iterable[Decoded | Unusable]) -> Iterator[bytes]:
+    kept: list[Decoded] = []  # without their pixels
+    reasons: dict[int, tuple[Fault, str]] = {}
     for place, decoded in enumerate(decode):
-        if isinstance(decoded, str):
-            reasons[place] = decoded
+        if isinstance(decoded, Unusable):
+            reasons[place] = (decoded.fault, decoded.reason)
         else:
-            sizes.append(decoded.size)
             yield decoded.pixels.tobytes()
-    notes = json.dumps({"sizes": sizes, "reasons": reasons}).encode()
+            kept.append(replace(decoded, pixels=np.empty(0, np.uint8)))
+    notes = json.dumps(
+        {
+            "sizes": [decoded.size for decoded in kept],
+            "origins": [decoded.origin for decoded in kept],
+            "mm_per_px": [decoded.mm_per_px or (None, None) for decoded in kept],
+            "reasons": reasons,
+        }
+    ).encode()
     yield notes
     yield len(notes).to_bytes(_LENGTH_BYTES, "little")
 

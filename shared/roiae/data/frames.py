@@ -7,44 +7,45 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from roiae.errors import FrameError
+from roiae.data.bounded import BoundedFile
+from roiae.data.dicom import is_dicom, read_dicom
+from roiae.data.pixels import Frame, check_size, check_stretched, frame_index, stretch, too_large
+from roiae.errors import Fault, FrameError
 
-FORMATS = ("PNG", "JPEG", "TIFF")
-MAX_PIXELS = 50_000_000  # a scanner's frame has 1 to 3 million; a file that claims far more is a decompression bomb
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 _EIGHT_BIT_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "YCbCr"})
 _SIXTEEN_BIT_MODES = frozenset({"I;16", "I;16B", "I;16L"})
+_SIXTEEN_BIT_WHITE = 2**16 - 1
 _WHITE_IS_ZERO = 0  # TIFF's PhotometricInterpretation (tag 262), which Pillow inverts for 8 bits and not for 16
-_MIN_WHITE = 2**12  # a 16-bit frame whose brightest pixel is below this was not stretched to 16 bits
 
 
-def read_frame(path: Path) -> NDArray[np.uint8]:
-    """Greyscale pixels of a PNG, JPEG or TIFF file.
+def read_frame(path: Path, number: int | None = None) -> Frame:
+    """The grey frame in a DICOM, PNG, JPEG, TIFF or BMP file.
 
     Colour becomes luma (ITU-R 601), transparency and EXIF orientation are ignored: boxes are in pixels as stored.
-    16-bit greyscale is scaled from [0, 65535].
+    16-bit greyscale is scaled from [0, 65535]. What DICOM adds is said in `read_dicom`.
 
-    Returns:
-        [H, W]
+    Args:
+        path: the file; its content says what it is, not its name.
+        number: which of the file's frames, from 1; may be left out where it holds one.
 
     Raises:
-        FrameError: no such file, not an image, truncated, too large, several pictures, or pixels of unknown scale.
+        FrameError: no such file, not an image, truncated, too large, no such frame in it, or pixels of unknown scale.
     """
-    if not path.is_file():
-        raise FrameError(f"{path}: no such file. The column 'image' names files below the site's folder.")
     try:
-        # Pillow warns of odd metadata, which does not concern the pixels, and of size, which is checked below.
-        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as image:
-            return _pixels(image)
+        if not path.is_file():
+            raise FrameError("no such file. The column 'image' names files below the site's folder.")
+        return read_dicom(path, number) if is_dicom(path) else Frame(_read_picture(path, number))
     except FrameError as error:
-        raise FrameError(f"{path}: {error}") from error
+        raise FrameError(f"{path}: {error}", error.fault) from error
     except Image.DecompressionBombError as error:
-        raise FrameError(f"{path}: {_too_large(str(error))}") from error
+        raise FrameError(f"{path}: {too_large(str(error))}") from error
     except MemoryError:
         raise
     except Exception as error:  # Pillow answers broken bytes with OSError, SyntaxError, ValueError, struct.error, …
         raise FrameError(
             f"{path}: cannot be read as an image ({error}). "
-            f"Expected a whole {', '.join(FORMATS)} file; open it in a viewer, and export it again."
+            f"Expected a whole {', '.join(FORMATS)} or DICOM file; open it in a viewer, and export it again."
         ) from error
 
 
@@ -53,32 +54,28 @@ def square_frame(frame: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(frame).resize((side, side), Image.Resampling.LANCZOS))
 
 
-def _pixels(image: Image.Image) -> NDArray[np.uint8]:
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise FrameError(_too_large(f"{width}×{height} px"))
-    pictures = getattr(image, "n_frames", 1)
-    if pictures > 1:
-        raise FrameError(f"holds {pictures} pictures. Expected one frame a file; export the frame alone.")
+def _read_picture(path: Path, number: int | None) -> NDArray[np.uint8]:
+    # Pillow warns of odd metadata, which does not concern the pixels, and of size, which is checked below.
+    with (
+        warnings.catch_warnings(action="ignore"),
+        BoundedFile(path) as file,
+        Image.open(file, formats=FORMATS) as image,
+    ):
+        pictures = getattr(image, "n_frames", 1)
+        image.seek(frame_index(number, pictures))
+        check_size(*image.size)
+        return _grey(image)
+
+
+def _grey(image: Image.Image) -> NDArray[np.uint8]:
     if image.mode in _EIGHT_BIT_MODES:
         return np.array(image.convert("L"))
     if image.mode in _SIXTEEN_BIT_MODES and getattr(image, "tag_v2", {}).get(262) != _WHITE_IS_ZERO:
-        return _eight_bits(np.asarray(image).astype(np.uint16))
+        stored = np.asarray(image).astype(np.uint16)
+        check_stretched(stored, _SIXTEEN_BIT_WHITE)
+        return stretch(stored, 0, _SIXTEEN_BIT_WHITE)
     raise FrameError(
         f"pixel type {image.mode!r} has no known scale. Expected 8-bit greyscale or colour, "
-        "or 16-bit greyscale with 0 as black; export it as 8-bit PNG."
+        "or 16-bit greyscale with 0 as black; export it as 8-bit PNG.",
+        Fault.BIT_DEPTH,
     )
-
-
-def _eight_bits(frame: NDArray[np.uint16]) -> NDArray[np.uint8]:
-    brightest = int(frame.max())
-    if brightest < _MIN_WHITE:
-        raise FrameError(
-            f"16-bit greyscale whose brightest pixel is {brightest} of 65535: it would turn almost black. "
-            "Probably 8 to 12 bits in a 16-bit file; stretch it to 16 bits, or export it as 8-bit PNG."
-        )
-    return ((frame.astype(np.uint32) + 128) // 257).astype(np.uint8)
-
-
-def _too_large(size: str) -> str:
-    return f"refused as a decompression bomb ({size}). Expected at most {MAX_PIXELS // 10**6} million pixels."

@@ -1,28 +1,28 @@
 """`manifest.csv`, the contract between a hospital and this project.
 
-    image,subject,roi_x0,roi_y0,roi_x1,roi_y1[,split][,mm_per_px]
+    image,subject,roi_x0,roi_y0,roi_x1,roi_y1[,split][,mm_per_px][,frame]
 
 One row a frame. `image` is a path below the folder; the box is in pixels of the stored frame, x to the right, y down,
-end exclusive. `split` is `train`, `validation` or empty; `mm_per_px` a pixel's size, or empty. Other columns are
-ignored. Commas, semicolons or tabs; with or without a byte order mark; any line ends.
+end exclusive. `split` is `train`, `validation` or empty; `mm_per_px` a pixel's size, or empty; `frame` which frame of a
+cine, from 1, or empty where the file holds one. Other columns are ignored. Commas, semicolons or tabs; with or without
+a byte order mark; any line ends.
 """
 
-import csv
 import difflib
-import io
 import math
 import re
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from roiae.data.table import table_records
 from roiae.errors import DataError, ManifestError
 
 MANIFEST = "manifest.csv"
 BOX_COLUMNS = ("roi_x0", "roi_y0", "roi_x1", "roi_y1")
 REQUIRED_COLUMNS = ("image", "subject", *BOX_COLUMNS)
-OPTIONAL_COLUMNS = ("split", "mm_per_px")
+OPTIONAL_COLUMNS = ("split", "mm_per_px", "frame")
 SPLITS = ("train", "validation")
 _WHOLE_NUMBER = re.compile(r"(-?[0-9]{1,9})(?:\.0*)?")  # spreadsheets and pandas write 79 as 79.0
 
@@ -37,6 +37,7 @@ class ManifestRow:
     box: tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels of the stored frame, end exclusive
     split: str | None  # train, validation, or not stated
     mm_per_px: float | None
+    frame: int | None = None  # which of the file's frames, from 1; not stated where it holds one
 
 
 def read_manifest(folder: Path) -> list[ManifestRow]:
@@ -46,26 +47,43 @@ def read_manifest(folder: Path) -> list[ManifestRow]:
         DataError: the folder is missing, empty or holds no manifest.csv.
         ManifestError: the manifest says something impossible; the message names the line.
     """
+    rows, impossible = survey_manifest(folder)
+    for error in impossible.values():
+        raise error
+    return rows
+
+
+def survey_manifest(folder: Path) -> tuple[list[ManifestRow], dict[int, ManifestError]]:
+    """The rows of a site's manifest that can be used; by line, what is wrong with each of the others.
+
+    Raises:
+        DataError: the folder is missing, empty or holds no manifest.csv.
+        ManifestError: the table as a whole cannot be read.
+    """
     path = _find(folder)
-    records = _records(path, _text(path))
+    records = table_records(path)
     line, header = next(records, (1, []))
     columns = _columns(path, line, header)
     root = folder.resolve()
     rows: list[ManifestRow] = []
-    first_lines: dict[Path, int] = {}
+    impossible: dict[int, ManifestError] = {}
+    first_lines: dict[tuple[Path, int | None], int] = {}
     for line, record in records:
-        if len(record) < len(header) or any(record[len(header) :]):
-            raise ManifestError(f"{path}:{line}: {len(record)} fields where the header has {len(header)}.")
-        row = _row(f"{path}:{line}", line, root, {name: record[place] for name, place in columns.items()})
-        first = first_lines.setdefault(row.image, line)
-        if first != line:
-            raise ManifestError(
-                f"{path}:{line}: {row.image.name} is in line {first} already. Expected one row a frame; remove one."
-            )
-        rows.append(row)
-    if not rows:
+        try:
+            row = _row(f"{path}:{line}", line, root, _fields(f"{path}:{line}", header, columns, record))
+            first = first_lines.setdefault((row.image, row.frame), line)
+            if first != line:
+                raise ManifestError(
+                    f"{path}:{line}: {row.image.name} is in line {first} already. "
+                    "Expected one row a frame; remove one, or say which frame of a cine in a column 'frame'."
+                )
+        except ManifestError as error:
+            impossible[line] = error
+        else:
+            rows.append(row)
+    if not rows and not impossible:
         raise ManifestError(f"{path}:{line}: no rows below the header. Expected one row a frame.")
-    return rows
+    return rows, impossible
 
 
 def _find(folder: Path) -> Path:
@@ -85,38 +103,6 @@ def _find(folder: Path) -> Path:
     return path
 
 
-def _text(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ManifestError(f"{path}:{line}: not UTF-8 text. Save the table as 'CSV UTF-8'.") from error
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise ManifestError(f"{path}:{line}: binary data. Save the table as 'CSV UTF-8'.")
-    return text
-
-
-def _records(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
-    """Line and stripped fields of each record that is not blank; the delimiter is the first line's most frequent."""
-    first_line = text.lstrip().partition("\n")[0]
-    delimiter = max(",;\t", key=first_line.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    line = 1
-    try:
-        for record in reader:
-            fields = [field.strip() for field in record]
-            if any(fields):
-                yield line, fields
-            line = reader.line_num + 1  # a quoted field may span lines: a record is named by its first
-    except csv.Error as error:
-        raise ManifestError(f"{path}:{line}: not a CSV table ({error}).") from error
-
-
 def _columns(path: Path, line: int, header: list[str]) -> dict[str, int]:
     missing = [name for name in REQUIRED_COLUMNS if name not in header]
     if missing:
@@ -134,6 +120,12 @@ def _columns(path: Path, line: int, header: list[str]) -> dict[str, int]:
     return {name: header.index(name) for name in known}
 
 
+def _fields(where: str, header: list[str], columns: Mapping[str, int], record: list[str]) -> dict[str, str]:
+    if len(record) < len(header) or any(record[len(header) :]):
+        raise ManifestError(f"{where}: {len(record)} fields where the header has {len(header)}.")
+    return {name: record[place] for name, place in columns.items()}
+
+
 def _with_nearest(name: str, others: list[str]) -> str:
     folded = {other.casefold(): other for other in others}
     nearest = difflib.get_close_matches(name, folded, n=1, cutoff=0.4)
@@ -143,17 +135,15 @@ def _with_nearest(name: str, others: list[str]) -> str:
 def _row(where: str, line: int, root: Path, fields: Mapping[str, str]) -> ManifestRow:
     if not fields["subject"]:
         raise ManifestError(f"{where}: no subject. Frames are split by subject; give each woman an id of her own.")
-    split = fields.get("split") or None
-    if split is not None and split not in SPLITS:
-        raise ManifestError(f"{where}: split is {split!r}; expected 'train', 'validation' or nothing.")
     x0, y0, x1, y1 = (_pixels(where, name, fields[name]) for name in BOX_COLUMNS)
     return ManifestRow(
         image=_image(where, root, fields["image"]),
         line=line,
         subject=fields["subject"],
         box=(x0, y0, x1, y1),
-        split=split,
-        mm_per_px=_millimetres(where, fields.get("mm_per_px", "")),
+        split=parse_split(where, fields.get("split", "")),
+        mm_per_px=parse_millimetres(where, fields.get("mm_per_px", "")),
+        frame=parse_frame(where, fields.get("frame", "")),
     )
 
 
@@ -177,7 +167,25 @@ def _pixels(where: str, column: str, value: str) -> int:
     return int(match[1])
 
 
-def _millimetres(where: str, value: str) -> float | None:
+def parse_split(where: str, value: str) -> str | None:
+    """Train, validation, or None where the table does not say."""
+    if value and value not in SPLITS:
+        raise ManifestError(f"{where}: split is {value!r}; expected 'train', 'validation' or nothing.")
+    return value or None
+
+
+def parse_frame(where: str, value: str) -> int | None:
+    """Which frame of the file, from 1, or None where the table does not say."""
+    if not value:
+        return None
+    match = _WHOLE_NUMBER.fullmatch(value)
+    if match is None or int(match[1]) < 1:
+        raise ManifestError(f"{where}: frame is {value!r}; expected which frame of the file, from 1, or nothing.")
+    return int(match[1])
+
+
+def parse_millimetres(where: str, value: str) -> float | None:
+    """Millimetres a pixel, or None where the table does not say."""
     if not value:
         return None
     try:

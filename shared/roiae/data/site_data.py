@@ -1,21 +1,17 @@
 """A hospital's data, ready to train on: frames of the model's size, their ROIs, and the split by subject."""
 
-import hashlib
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import PIL
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from roiae.data.cache import FORMAT_VERSION, CachedFrames, Decoded, cached_frames, default_cache_dir
-from roiae.data.frames import read_frame, square_frame
-from roiae.data.geometry import resize_boxes
-from roiae.data.manifest import MANIFEST, ManifestRow, read_manifest
+from roiae.data.cache import default_cache_dir
+from roiae.data.manifest import MANIFEST, read_manifest
+from roiae.data.reading import read_site
 from roiae.data.splits import assign_splits
 from roiae.errors import DataError, FrameError
 
@@ -31,7 +27,7 @@ class FrameSet:
     frames: NDArray[np.uint8]  # [N, S, S], memory-mapped, read-only
     rois: NDArray[np.int64]  # [N, 4], x0, y0, x1, y1 in pixels of the resized frame, end exclusive
     subjects: tuple[str, ...]
-    mm_per_px: NDArray[np.float64]  # [N, 2], x and y of the resized frame; nan where the manifest does not say
+    mm_per_px: NDArray[np.float64]  # [N, 2], x and y of the resized frame; nan where nothing says
 
     def __len__(self) -> int:
         return len(self.subjects)
@@ -88,23 +84,22 @@ class SiteData:
             DataError: the folder is no site, its manifest is impossible (ManifestError), more frames than
                 `max_bad_share` cannot be used (FrameError), a split is empty, or the cache cannot be kept.
         """
-        manifest_rows = read_manifest(folder)
-        manifest_splits = assign_splits(folder / MANIFEST, manifest_rows, validation_share)
-        # Training first, otherwise in the manifest's order, so that each split is one slice of the memory map.
-        pairs = sorted(zip(manifest_rows, manifest_splits, strict=True), key=lambda pair: pair[1] == "validation")
-        rows = [row for row, _ in pairs]
-        fingerprint = _digest([[_file_digest(r.image), r.box, r.subject, split, r.mm_per_px] for r, split in pairs])
-        key = _digest([FORMAT_VERSION, PIL.__version__, image_size, fingerprint])
-        cached = cached_frames(cache_dir, key, image_size, _decode(rows, image_size, on_frame))
-
-        bad = [SetAside(rows[place].image, rows[place].line, reason) for place, reason in cached.reasons.items()]
+        rows = read_manifest(folder)
+        splits = assign_splits(folder / MANIFEST, rows, validation_share)
+        reading = read_site(rows, splits, image_size=image_size, cache_dir=cache_dir, on_frame=on_frame)
+        reasons = reading.cached.reasons
+        bad = [SetAside(reading.rows[at].image, reading.rows[at].line, why.reason) for at, why in reasons.items()]
         set_aside = tuple(sorted(bad, key=lambda aside: aside.line))
         _check_bad_share(folder, set_aside, len(rows), max_bad_share)
-        kept = [pair for place, pair in enumerate(pairs) if place not in cached.reasons]
-        frames = _frame_set([row for row, _ in kept], cached, image_size)
-        trained_on = sum(split == "train" for _, split in kept)
-        _check_both_sides(folder, trained_on, len(kept) - trained_on)
-        return cls(frames[:trained_on], frames[trained_on:], set_aside, fingerprint)
+        trained_on = sum(reading.splits[place] == "train" for place in reading.usable)
+        _check_both_sides(folder, trained_on, len(reading.usable) - trained_on)
+        frames = FrameSet(
+            frames=reading.cached.frames,
+            rois=reading.rois(image_size),
+            subjects=tuple(reading.rows[place].subject for place in reading.usable),
+            mm_per_px=reading.mm_per_px(image_size),
+        )
+        return cls(frames[:trained_on], frames[trained_on:], set_aside, reading.fingerprint)
 
 
 def find_sites(folder: Path) -> dict[str, Path]:
@@ -121,32 +116,6 @@ def find_sites(folder: Path) -> dict[str, Path]:
         is_site = f" It is a site itself: give {folder.resolve().parent}." if (folder / MANIFEST).is_file() else ""
         raise DataError(f"{folder}: no hospital inside. {expected}{is_site}")
     return sites
-
-
-def _decode(
-    rows: Sequence[ManifestRow], side: int, on_frame: Callable[[int, int], None] | None
-) -> Iterator[Decoded | str]:
-    for done, row in enumerate(rows, start=1):
-        try:
-            frame = read_frame(row.image)
-            height, width = frame.shape
-            _check_box(row.box, width, height)
-            yield Decoded(square_frame(frame, side), (width, height))
-        except FrameError as error:
-            yield str(error).removeprefix(f"{row.image}: ")  # the cache outlives the folder's place
-        if on_frame is not None:
-            on_frame(done, len(rows))
-
-
-def _check_box(box: tuple[int, int, int, int], width: int, height: int) -> None:
-    x0, y0, x1, y1 = box
-    if x0 >= x1 or y0 >= y1:
-        raise FrameError(f"ROI {box} holds no pixel. Boxes are x0,y0,x1,y1 with x0 < x1 and y0 < y1, end exclusive.")
-    if x0 < 0 or y0 < 0 or x1 > width or y1 > height:
-        raise FrameError(
-            f"ROI {box} lies outside the frame ({width}×{height} px). "
-            "Boxes are x0,y0,x1,y1 in pixels of the stored frame; check whether rows and columns were swapped."
-        )
 
 
 def _check_bad_share(folder: Path, bad: Sequence[SetAside], frames: int, max_bad_share: float) -> None:
@@ -168,27 +137,3 @@ def _check_both_sides(folder: Path, train: int, validation: int) -> None:
             f"{folder}: {train} frames to train on and {validation} to validate on; expected some of both. "
             f"Add subjects, or state each row's side in a column 'split' of {MANIFEST}."
         )
-
-
-def _frame_set(rows: Sequence[ManifestRow], cached: CachedFrames, side: int) -> FrameSet:
-    boxes = np.array([row.box for row in rows], dtype=np.int64).reshape(-1, 4)
-    stored_mm = np.array([row.mm_per_px for row in rows], dtype=np.float64)  # None becomes nan
-    return FrameSet(
-        frames=cached.frames,
-        rois=resize_boxes(boxes, cached.sizes, side),
-        subjects=tuple(row.subject for row in rows),
-        mm_per_px=stored_mm[:, None] * cached.sizes / side,
-    )
-
-
-def _file_digest(path: Path) -> str:
-    """SHA-256 of a file; nothing where it cannot be read, which decoding then explains."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return ""
-
-
-def _digest(content: object) -> str:
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()

@@ -29,10 +29,7 @@ def assign_splits(manifest: Path, rows: Sequence[ManifestRow], validation_share:
     Raises:
         ManifestError: the manifest puts a subject on both sides.
     """
-    stated: defaultdict[str, dict[str, list[int]]] = defaultdict(dict)
-    for row in rows:
-        if row.split is not None:
-            stated[row.subject].setdefault(row.split, []).append(row.line)
+    stated = stated_splits(rows)
     for subject, lines in stated.items():
         if len(lines) > 1:
             sides = ", ".join(f"{side} in line {_listed(lines[side])}" for side in sorted(lines))
@@ -46,6 +43,15 @@ def assign_splits(manifest: Path, rows: Sequence[ManifestRow], validation_share:
         else split_of(row.subject, validation_share)
         for row in rows
     ]
+
+
+def stated_splits(rows: Sequence[ManifestRow]) -> dict[str, dict[str, list[int]]]:
+    """Subject → side → the lines that state it, for the subjects of which a row states a side."""
+    stated: defaultdict[str, dict[str, list[int]]] = defaultdict(dict)
+    for row in rows:
+        if row.split is not None:
+            stated[row.subject].setdefault(row.split, []).append(row.line)
+    return dict(stated)
 
 
 def _listed(lines: Sequence[int], most: int = 5) -> str:

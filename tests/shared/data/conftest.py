@@ -1,9 +1,13 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
+from pydicom import Dataset, uid
+from pydicom.dataset import FileMetaDataset
 
 HEADER = "image,subject,roi_x0,roi_y0,roi_x1,roi_y1"
 
@@ -39,3 +43,37 @@ def write_manifest(tmp_path: Path) -> Callable[[str | bytes], Path]:
 @pytest.fixture
 def cache_dir(tmp_path: Path) -> Path:
     return tmp_path / "cache"
+
+
+@pytest.fixture
+def write_dicom(tmp_path: Path) -> Callable[..., Path]:
+    """Writes pixels [H, W], [N, H, W] or [H, W, 3] as an uncompressed ultrasound object."""
+
+    def write(
+        pixels: NDArray[Any], regions: Sequence[Dataset] = (), name: str = "frame.dcm", **headers: object
+    ) -> Path:
+        colour = pixels.shape[-1] == 3
+        frames = pixels.shape[0] if pixels.ndim - colour == 3 else None
+        data = Dataset()
+        data.file_meta = FileMetaDataset()
+        data.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
+        data.SOPClassUID = uid.UltrasoundMultiFrameImageStorage if frames else uid.UltrasoundImageStorage
+        data.SOPInstanceUID, data.Modality = uid.generate_uid(entropy_srcs=[str(tmp_path), name]), "US"
+        data.PatientName, data.PatientID, data.PatientBirthDate = "Doe^Jane", "4711", "19800101"
+        data.SamplesPerPixel, data.PhotometricInterpretation = (3, "RGB") if colour else (1, "MONOCHROME2")
+        if colour:
+            data.PlanarConfiguration = 0
+        if frames:
+            data.NumberOfFrames = frames
+        data.Rows, data.Columns = pixels.shape[:-1][-2:] if colour else pixels.shape[-2:]
+        data.BitsAllocated = data.BitsStored = pixels.itemsize * 8
+        data.HighBit, data.PixelRepresentation = data.BitsStored - 1, 0
+        if regions:
+            data.SequenceOfUltrasoundRegions = list(regions)
+        data.PixelData = pixels.tobytes() + b"\0" * (pixels.nbytes % 2)
+        for keyword, value in headers.items():
+            setattr(data, keyword, value)
+        data.save_as(tmp_path / name, enforce_file_format=True)
+        return tmp_path / name
+
+    return write

@@ -6,30 +6,33 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from roiae.data.cache import Decoded, cached_frames, default_cache_dir
-from roiae.errors import DataError
+from roiae.data.cache import Decoded, Unusable, cached_frames, default_cache_dir
+from roiae.errors import DataError, Fault
 
 SIDE = 8
+TRUNCATED = Unusable(Fault.UNREADABLE, "truncated")
 
 
-def decode() -> Iterator[Decoded | str]:
+def decode() -> Iterator[Decoded | Unusable]:
     yield Decoded(np.full((SIDE, SIDE), 7, dtype=np.uint8), (40, 30))
-    yield "truncated"
-    yield Decoded(np.arange(SIDE * SIDE, dtype=np.uint8).reshape(SIDE, SIDE), (20, 10))
+    yield TRUNCATED
+    yield Decoded(np.arange(SIDE * SIDE, dtype=np.uint8).reshape(SIDE, SIDE), (20, 10), (3, 4), (0.1, 0.2))
 
 
-def nothing() -> Iterator[Decoded | str]:
+def nothing() -> Iterator[Decoded | Unusable]:
     pytest.fail("decoded although the cache was whole")
-    yield ""
+    yield TRUNCATED
 
 
-def test_frames_sizes_and_reasons_come_back(cache_dir: Path) -> None:
+def test_frames_where_they_lay_and_reasons_come_back(cache_dir: Path) -> None:
     for source in (decode(), nothing()):
         cached = cached_frames(cache_dir, "key", SIDE, source)
         assert cached.frames.shape == (2, SIDE, SIDE)
         assert cached.frames[1, 1, 0] == SIDE
         assert cached.sizes.tolist() == [[40, 30], [20, 10]]
-        assert cached.reasons == {1: "truncated"}
+        assert cached.origins.tolist() == [[0, 0], [3, 4]]
+        np.testing.assert_array_equal(cached.mm_per_px, [[np.nan, np.nan], [0.1, 0.2]])
+        assert cached.reasons == {1: TRUNCATED}
 
 
 def test_frames_stay_on_disk_until_they_are_used(cache_dir: Path) -> None:
@@ -39,7 +42,7 @@ def test_frames_stay_on_disk_until_they_are_used(cache_dir: Path) -> None:
 
 
 def test_all_frames_may_be_missing(cache_dir: Path) -> None:
-    assert cached_frames(cache_dir, "key", SIDE, iter(["bad"])).frames.shape == (0, SIDE, SIDE)
+    assert cached_frames(cache_dir, "key", SIDE, iter([TRUNCATED])).frames.shape == (0, SIDE, SIDE)
 
 
 @pytest.mark.parametrize("kept", [0, 1, 39, 100, -1])
@@ -62,7 +65,7 @@ def test_a_flipped_bit_anywhere_is_noticed(cache_dir: Path, place: int) -> None:
 
 
 def test_a_build_that_dies_leaves_nothing_to_be_mistaken_for_frames(cache_dir: Path) -> None:
-    def dies() -> Iterator[Decoded | str]:
+    def dies() -> Iterator[Decoded | Unusable]:
         yield from decode()
         raise KeyboardInterrupt
 
@@ -75,7 +78,7 @@ def test_a_build_that_dies_leaves_nothing_to_be_mistaken_for_frames(cache_dir: P
 def test_a_second_that_opens_during_a_build_waits_for_it(cache_dir: Path) -> None:
     started = threading.Event()
 
-    def slowly() -> Iterator[Decoded | str]:
+    def slowly() -> Iterator[Decoded | Unusable]:
         started.set()
         time.sleep(0.2)
         yield from decode()

@@ -6,48 +6,48 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from roiae.data import frames
+from roiae.data import pixels
 from roiae.data.frames import read_frame, square_frame
 from roiae.errors import FrameError
 
 GREY: NDArray[np.uint8] = np.random.default_rng(0).integers(0, 256, (30, 40), dtype=np.uint8)
 
 
-@pytest.mark.parametrize("name", ["frame.png", "frame.tif", "frame.tiff"])
+@pytest.mark.parametrize("name", ["frame.png", "frame.tif", "frame.tiff", "frame.bmp"])
 def test_greyscale_is_read_as_stored(tmp_path: Path, name: str) -> None:
     Image.fromarray(GREY).save(tmp_path / name)
-    pixels = read_frame(tmp_path / name)
-    assert pixels.dtype == np.uint8
-    np.testing.assert_array_equal(pixels, GREY)
+    stored = read_frame(tmp_path / name).pixels
+    assert stored.dtype == np.uint8
+    np.testing.assert_array_equal(stored, GREY)
 
 
 def test_jpeg_is_read_nearly_as_stored(tmp_path: Path) -> None:
     smooth = np.tile(np.linspace(0, 255, 40).astype(np.uint8), (30, 1))
     Image.fromarray(smooth).save(tmp_path / "frame.jpg", quality=95)
-    np.testing.assert_allclose(read_frame(tmp_path / "frame.jpg").astype(int), smooth, atol=4)
+    np.testing.assert_allclose(read_frame(tmp_path / "frame.jpg").pixels.astype(int), smooth, atol=4)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P"])
 def test_grey_kept_in_colour_stays_the_same_grey(tmp_path: Path, mode: str) -> None:
     Image.fromarray(GREY).convert(mode).save(tmp_path / "frame.png")
-    np.testing.assert_array_equal(read_frame(tmp_path / "frame.png"), GREY)
+    np.testing.assert_array_equal(read_frame(tmp_path / "frame.png").pixels, GREY)
 
 
 def test_colour_becomes_luma(tmp_path: Path) -> None:
     Image.new("RGB", (2, 2), (255, 0, 0)).save(tmp_path / "red.png")
-    assert (read_frame(tmp_path / "red.png") == round(0.299 * 255)).all()
+    assert (read_frame(tmp_path / "red.png").pixels == round(0.299 * 255)).all()
 
 
 @pytest.mark.parametrize("name", ["frame.png", "frame.tif"])
 def test_sixteen_bits_are_scaled_from_their_full_range(tmp_path: Path, name: str) -> None:
     stored = np.random.default_rng(0).integers(0, 2**16, (30, 40), dtype=np.uint16)
     Image.fromarray(stored).save(tmp_path / name)
-    np.testing.assert_array_equal(read_frame(tmp_path / name), np.round(stored / 65535 * 255))
+    np.testing.assert_array_equal(read_frame(tmp_path / name).pixels, np.round(stored / 65535 * 255))
 
 
 def test_twelve_bits_in_sixteen_are_refused_rather_than_read_as_black(tmp_path: Path) -> None:
     Image.fromarray(GREY.astype(np.uint16) * 16).save(tmp_path / "twelve.png")
-    with pytest.raises(FrameError, match=r"twelve\.png: 16-bit greyscale whose brightest pixel is 4080 of 65535"):
+    with pytest.raises(FrameError, match=r"twelve\.png: 16-bit pixels of which the brightest is 4080 of 65535"):
         read_frame(tmp_path / "twelve.png")
 
 
@@ -69,7 +69,7 @@ def test_orientation_tags_do_not_turn_the_stored_frame(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # a viewer would turn it by 90°
     Image.fromarray(GREY).save(tmp_path / "turned.png", exif=exif)
-    np.testing.assert_array_equal(read_frame(tmp_path / "turned.png"), GREY)
+    np.testing.assert_array_equal(read_frame(tmp_path / "turned.png").pixels, GREY)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -93,29 +93,32 @@ def test_a_flipped_bit_never_passes_unnoticed(tmp_path: Path) -> None:
     for place in range(0, len(whole), 13):
         (tmp_path / "frame.png").write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
         try:
-            np.testing.assert_array_equal(read_frame(tmp_path / "frame.png"), GREY)
+            np.testing.assert_array_equal(read_frame(tmp_path / "frame.png").pixels, GREY)
         except FrameError as error:
             assert "frame.png" in str(error)
 
 
 def test_another_format_is_refused(tmp_path: Path) -> None:
-    Image.fromarray(GREY).save(tmp_path / "frame.bmp")
-    with pytest.raises(FrameError, match=r"frame\.bmp: .*Expected a whole PNG, JPEG, TIFF file"):
-        read_frame(tmp_path / "frame.bmp")
+    Image.fromarray(GREY).save(tmp_path / "frame.gif")
+    with pytest.raises(FrameError, match=r"frame\.gif: .*Expected a whole PNG, JPEG, TIFF, BMP or DICOM file"):
+        read_frame(tmp_path / "frame.gif")
 
 
-def test_a_file_of_several_pictures_is_refused(tmp_path: Path) -> None:
+def test_a_file_of_several_frames_needs_to_be_told_which(tmp_path: Path) -> None:
     picture = Image.fromarray(GREY)
-    picture.save(tmp_path / "loop.tif", save_all=True, append_images=[picture, picture])
-    with pytest.raises(FrameError, match=r"loop\.tif: holds 3 pictures"):
+    picture.save(tmp_path / "loop.tif", save_all=True, append_images=[Image.fromarray(255 - GREY), picture])
+    with pytest.raises(FrameError, match=r"loop\.tif: holds 3 frames\. Say which in the manifest's column 'frame'"):
         read_frame(tmp_path / "loop.tif")
+    with pytest.raises(FrameError, match=r"loop\.tif: holds 3 frames; frame 4 was asked for"):
+        read_frame(tmp_path / "loop.tif", 4)
+    np.testing.assert_array_equal(read_frame(tmp_path / "loop.tif", 2).pixels, 255 - GREY)
 
 
 @pytest.mark.parametrize("limit", ["ours", "Pillow's"])
 def test_a_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
     Image.fromarray(GREY).save(tmp_path / "bomb.png")
     if limit == "ours":
-        monkeypatch.setattr(frames, "MAX_PIXELS", 1000)
+        monkeypatch.setattr(pixels, "MAX_PIXELS", 1000)
     else:
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
     with pytest.raises(FrameError, match=r"bomb\.png: refused as a decompression bomb"):

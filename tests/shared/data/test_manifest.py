@@ -6,11 +6,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from roiae.data.manifest import read_manifest
+from roiae.data.manifest import read_manifest, survey_manifest
 from roiae.errors import DataError, ManifestError
 
 HEADER = "image,subject,roi_x0,roi_y0,roi_x1,roi_y1"
 FULL_HEADER = f"{HEADER},split,mm_per_px"
+CINE_HEADER = f"{HEADER},frame"
 ROW = "images/a.png,S1,1,2,30,40"
 WriteManifest = Callable[[str | bytes], Path]
 
@@ -83,6 +84,8 @@ def test_rows_keep_their_order_and_lines(write_manifest: WriteManifest) -> None:
         (f"{FULL_HEADER}\n{ROW},test,", r":2: split is 'test'; expected 'train', 'validation'"),
         (f"{FULL_HEADER}\n{ROW},,-1", r":2: mm_per_px is '-1'"),
         (f"{FULL_HEADER}\n{ROW},,nan", r":2: mm_per_px is 'nan'"),
+        (f"{CINE_HEADER}\n{ROW},0", r":2: frame is '0'; expected which frame of the file, from 1"),
+        (f"{CINE_HEADER}\n{ROW},3\n{ROW},3", r":3: a\.png is in line 2 already"),
         (f'{HEADER}\n"a.png,S1,1,2,30,40', r":2: not a CSV table"),
         (f"{HEADER}\na.png,S\0,1,2,30,40", r":2: binary data"),
         (f"{HEADER}\na.png,Müller,1,2,30,40".encode("latin-1"), r":2: not UTF-8 text"),
@@ -93,6 +96,20 @@ def test_an_impossible_manifest_is_refused_by_line(
 ) -> None:
     with pytest.raises(ManifestError, match=r"manifest\.csv" + message):
         read_manifest(write_manifest(content))
+
+
+def test_frames_of_one_cine_are_rows_of_their_own(write_manifest: WriteManifest) -> None:
+    rows = read_manifest(write_manifest(f"{CINE_HEADER}\n{ROW},3\n{ROW},7\nb.png,S2,1,2,30,40,\n"))
+    assert [(row.image.name, row.frame) for row in rows] == [("a.png", 3), ("a.png", 7), ("b.png", None)]
+
+
+def test_a_survey_keeps_the_good_rows_and_names_every_bad_one(write_manifest: WriteManifest) -> None:
+    rows, impossible = survey_manifest(write_manifest(f"{HEADER}\n{ROW}\nb.png,,1,2,3,4\nc.png,S3,x,2,3,4\n"))
+    assert [row.line for row in rows] == [2]
+    assert {line: str(error).partition("manifest.csv")[2][:3] for line, error in impossible.items()} == {
+        3: ":3:",
+        4: ":4:",
+    }
 
 
 def test_a_link_that_leaves_the_folder_is_refused(write_manifest: WriteManifest, tmp_path: Path) -> None:

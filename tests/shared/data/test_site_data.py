@@ -48,7 +48,7 @@ def test_frames_are_the_images_at_the_models_size(site: Path, cache_dir: Path) -
     data = SiteData.open(site, image_size=SIDE, cache_dir=cache_dir)
     for frames in (data.train, data.validation):
         for subject, frame in zip(frames.subjects, frames.frames, strict=True):
-            stored = Image.fromarray(read_frame(site / f"f{subject[1:]}.png"))
+            stored = Image.fromarray(read_frame(site / f"f{subject[1:]}.png").pixels)
             expected = np.asarray(stored.resize((SIDE, SIDE), Image.Resampling.LANCZOS))
             np.testing.assert_array_equal(frame, expected)
 

@@ -1,0 +1,165 @@
+"""`roiae-client check` and `import`: a hospital's data before the first round. Nothing is sent anywhere."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from roiae.errors import DataError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from roiae.data.checks.survey import Survey
+    from roiae.data.intake.site_folder import Outcome
+
+PAGE = "check.html"
+_LISTED = 20
+_FIRST = 5
+
+
+def check(
+    folder: Annotated[Path, typer.Argument(help="A folder with manifest.csv and its images, or one with site.yaml.")],
+    image_size: Annotated[int, typer.Option(help="The model's side in pixels.")] = 256,
+    as_json: Annotated[bool, typer.Option("--json", help="Findings as JSON on stdout, without a name.")] = False,
+    html: Annotated[
+        Path | None, typer.Option(help="Where the page with frames goes; else check.html beside site.yaml, or here.")
+    ] = None,
+) -> None:
+    """Look for what would stop or ruin a run, frame by frame, and write check.html, which stays in the hospital."""
+    from rich.console import Console
+
+    from roiae.config import DataConfig, build_config
+    from roiae.data.cache import default_cache_dir
+    from roiae.data.checks.page import render
+    from roiae.data.checks.survey import survey
+    from roiae_client.checked import record_check
+    from roiae_client.site_config import SITE_CONFIG, read_site_config
+
+    side = build_config({"model": {"image_size": image_size}}).model.image_size
+    own = (folder / SITE_CONFIG).is_file()
+    page = html or _default_page(folder, own)
+    if not page.parent.is_dir():
+        raise DataError(f"{page}: its folder does not exist. Give --html the path of a file in a folder that does.")
+    site = read_site_config(folder) if own else None
+    with _progress(Console(stderr=True)) as on_step:
+        found = survey(
+            site.data if site else folder,
+            image_size=side,
+            cache_dir=default_cache_dir(),
+            validation_share=site.validation_share if site else DataConfig().validation_share,
+            on_step=on_step,
+        )
+    _write_private(page, render(found))
+    if own:
+        record_check(folder, found.reading.fingerprint if found.passed and found.reading else None)
+    if as_json:
+        print(json.dumps({"findings": [finding.as_json() for finding in found.findings]}, indent=1))
+    else:
+        _print_table(Console(), found)
+        print(f"{page}: the frames and what was found. It shows patients and stays here.")
+    if not found.passed:
+        failed = [f"  {f.code}: {note}" for f in found.findings if f.level == "FAIL" for note in f.notes or f.first]
+        raise DataError(f"{folder}: what would stop a run was found.\n" + "\n".join(failed[:_LISTED]))
+
+
+def import_frames(
+    source: Annotated[Path, typer.Argument(help="A folder or a .zip of frames: DICOM, PNG, JPEG, TIFF, BMP.")],
+    boxes: Annotated[
+        Path, typer.Option(help="A table, COCO, LabelMe, VOC or CVAT file, or a folder of such files or of masks.")
+    ],
+    to: Annotated[Path, typer.Option(help="The site folder to write; it must not exist.")],
+    label: Annotated[str | None, typer.Option(help="Which ROI, where the boxes have several labels.")] = None,
+    subjects: Annotated[Path | None, typer.Option(help="A table with the columns image,subject.")] = None,
+    max_bad_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the frames that may be set aside.")
+    ] = 0.0,
+) -> None:
+    """Make a site folder of frames and boxes as annotation tools export them, and say what became of every frame."""
+    from rich.console import Console
+
+    from roiae.data.intake.site_folder import import_site
+
+    console = Console()
+    with _progress(Console(stderr=True)) as on_step:
+        outcome = import_site(
+            source,
+            boxes,
+            to,
+            label=label,
+            subjects=subjects,
+            max_bad_share=max_bad_share,
+            on_frame=lambda done, total: on_step("importing", done, total),
+        )
+    _print_outcome(console, outcome)
+    roi = f" with ROI {outcome.label}" if outcome.label else ""
+    print(f"{to}: {outcome.imported} frames{roi}. Next: roiae-client check {to}")
+
+
+@contextmanager
+def _progress(console: "Console") -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on a terminal; where there is none, nothing is drawn."""
+    from rich.progress import MofNCompleteColumn, Progress, TaskID
+
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def on_step(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bar.add_task(name, total=total)
+            bar.update(tasks[name], completed=done)
+
+        yield on_step
+
+
+def _print_table(console: "Console", found: "Survey") -> None:
+    from rich.table import Table
+
+    from roiae.data.checks.findings import RULES
+
+    table = Table("level", "code", "count", "first", box=None)
+    colours = {"PASS": "green", "WARN": "yellow", "FAIL": "red"}
+    for finding in found.findings:
+        table.add_row(
+            f"[{colours[finding.level]}]{finding.level}[/]",
+            finding.code,
+            str(finding.count or ""),
+            "line " + ", ".join(map(str, finding.lines[:_FIRST])) if finding.lines else "",
+        )
+    console.print(table, highlight=False)
+    for finding in (finding for finding in found.findings if finding.count):
+        about_the_site = "" if finding.lines else f" ({'; '.join(finding.notes)})"
+        print(f"{finding.code}: {RULES[finding.code].means}{about_the_site}. What to do: {RULES[finding.code].remedy}.")
+
+
+def _print_outcome(console: "Console", outcome: "Outcome") -> None:
+    from rich.markup import escape
+
+    for note in outcome.notes:
+        console.print(escape(note), highlight=False)
+    for name, reason in outcome.set_aside[:_LISTED]:
+        console.print(f"set aside: {escape(name)}: {escape(reason)}", highlight=False)
+    if len(outcome.set_aside) > _LISTED:
+        console.print(f"… and {len(outcome.set_aside) - _LISTED} more; import.csv has them all", highlight=False)
+
+
+def _default_page(folder: Path, own: bool) -> Path:
+    """Beside site.yaml, else here; never in a bare data folder, in which nothing is written."""
+    if not own and Path.cwd().is_relative_to(folder.resolve()):
+        raise DataError(f"{PAGE} would lie in the data folder. Start the command elsewhere, or give --html FILE.")
+    return folder / PAGE if own else Path(PAGE)
+
+
+def _write_private(page: Path, text: str) -> None:
+    """The page for its owner alone, whole or not at all."""
+    from roiae.files import write_atomically
+
+    try:
+        page.with_name(page.name + ".tmp").touch(mode=0o600)
+        write_atomically(page, text.encode())
+    except OSError as error:
+        raise DataError(f"{page}: cannot be written ({error.strerror}). Give --html another place.") from error

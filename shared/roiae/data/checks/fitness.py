@@ -1,0 +1,49 @@
+"""Whether there is enough to learn from, and what a model could learn instead."""
+
+from collections.abc import Iterator, Sequence
+
+from roiae.config import PrivacyConfig
+from roiae.data.checks.facts import Facts
+from roiae.data.checks.findings import Finding, at_lines
+from roiae.data.manifest import ManifestRow
+from roiae.data.splits import Split
+
+_MOST = 0.5  # share of the frames that have a stroke at a pixel, which is then no anatomy
+_OVERLAY_SHARE = 0.0005  # of the frame's pixels; 33 at 256 px, about two letters
+_MANY_MARKED = 0.25  # share of the ROIs; of phantoms' fine speckle, at most a tenth is taken for a dot
+_ENOUGH = 20  # frames among which a chance meeting of strokes is unlikely
+
+
+def enough(rows: Sequence[ManifestRow], splits: Sequence[Split], privacy: PrivacyConfig) -> Iterator[Finding]:
+    """Frames and subjects of the two splits, against what a run and its shift statistics need."""
+    sides = {
+        side: [row for row, on in zip(rows, splits, strict=True) if on == side] for side in ("train", "validation")
+    }
+    subjects = len({row.subject for row in sides["train"]})
+    counts = f"{len(sides['train'])} frames to train on and {len(sides['validation'])} to validate on"
+    yield _of_the_site("split-empty", not sides["train"] or not sides["validation"], counts)
+    yield _of_the_site(
+        "few-subjects",
+        subjects < privacy.min_subjects,
+        f"{subjects} training subjects; {privacy.min_subjects} are needed",
+    )
+    yield _of_the_site(
+        "few-frames",
+        len(sides["validation"]) < privacy.min_scored_frames,
+        f"{counts}; scores need {privacy.min_scored_frames}",
+    )
+
+
+def overlay(rows: Sequence[ManifestRow], facts: Facts) -> Iterator[Finding]:
+    """Strokes at the same place in most frames, and dots at many ROIs; `rows` are those of `facts`."""
+    if len(rows) < _ENOUGH:
+        return
+    fixed = int((facts.always_stroke > _MOST).sum())
+    much = fixed > _OVERLAY_SHARE * facts.always_stroke.size
+    yield _of_the_site("overlay", much, f"{fixed} pixels are a bright line in more than half of the frames")
+    marked = [row.line for row, found in zip(rows, facts.marked, strict=True) if found]
+    yield at_lines("calipers", marked if len(marked) >= _MANY_MARKED * len(rows) else ())
+
+
+def _of_the_site(code: str, found: bool, note: str) -> Finding:
+    return Finding(code, 1, notes=(note,)) if found else Finding(code)
