@@ -3,8 +3,9 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 OUT ?= runs/quick
+RECORD ?= runs/faults.jsonl
 
-.PHONY: simulate test test-slow check clean
+.PHONY: simulate test test-slow faults check clean
 
 simulate: .venv/runs  ## three phantom hospitals through both phases, in minutes
 	$(BIN)/roiae-server simulate --config quick --out $(OUT) --resume
@@ -14,6 +15,11 @@ test: .venv/develops  ## the quick tests
 
 test-slow: .venv/develops  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
+
+faults: .venv/develops  ## kill, cut and cheat between real processes, for two hours; writes docs/RELIABILITY.md
+	mkdir -p $(dir $(RECORD)) && rm -f $(RECORD)
+	$(BIN)/python -m pytest -m faults --faults-record $(RECORD) tests/faults
+	$(BIN)/python -m tests.faults.page $(RECORD)
 
 check: .venv/develops  ## format, lint and types
 	$(BIN)/ruff format --check .

@@ -69,10 +69,13 @@ def test_a_run_from_init_to_report(tmp_path: Path, cache_dir: Path, monkeypatch:
     try:
         members.append(coordinator.start("roiae-server start"))
         for hospital in hospitals.values():
+            assert "check.html" in hospital.type("roiae-client check")
             assert "Nothing was sent" in hospital.type("roiae-client start DIR --dry-run")
             members.append(hospital.start("roiae-client start DIR"))
         first = hospitals["a"]
         await_that(lambda: "connected: yes" in first.type("roiae-client status"), 60, "connected")
+        assert "gateway: answers fleet calls" in first.type("roiae-client doctor")
+        assert "PASS" in coordinator.type("roiae-server doctor")
         assert members[0].ended(250) == 0
         assert "Every line is as it was written" in first.type("roiae-client ledger")
         assert "Paused" in first.type("roiae-client pause")

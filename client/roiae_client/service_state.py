@@ -1,12 +1,15 @@
 """What the parts of a running hospital tell each other, and `status`: small files in its folder's `state/`."""
 
 import json
+import logging
 import secrets
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from roiae.files import write_atomically
+
+log = logging.getLogger(__name__)
 
 CONNECTED_SECONDS = 60.0  # Flower's own patience: a node heard from longer ago counts as gone
 
@@ -65,8 +68,12 @@ class ServiceState:
         return Activity(**json.loads(self._activity.read_bytes())) if self._activity.exists() else None
 
     def note(self, request: str, done: bool) -> None:
+        """For `status`; a disk that is full keeps nobody from answering."""
         content = {"request": request, "done": done, "time": time.time()}
-        write_atomically(self._activity, json.dumps(content).encode() + b"\n")
+        try:
+            write_atomically(self._activity, json.dumps(content).encode() + b"\n")
+        except OSError as error:
+            log.warning("%s cannot be written (%s)", self._activity, error.strerror)
 
     def forget(self) -> None:
         """Of a service that is starting: nothing was heard or asked yet."""

@@ -23,9 +23,16 @@ Admit = Callable[[Reply], Metrics]
 _ROUNDING = 1e-9  # of float64 sums over float32 latents
 
 
-def admit_update(reply: Reply, terms: Collection[str], sent: Arrays) -> Metrics:
-    """An answer to `train`: the sent model's arrays, a loss a term, and the quality of what was received."""
+def admit_update(reply: Reply, terms: Collection[str], sent: Arrays, max_norm: float) -> Metrics:
+    """An answer to `train`: the sent model's arrays, a loss a term, and the quality of what was received.
+
+    Args:
+        max_norm: L2, of the difference to what was sent, over all arrays together.
+    """
     check_arrays(reply.arrays, sent)
+    update = (reply.arrays[name].astype(np.float64) - array for name, array in sent.items())
+    if (norm := math.sqrt(sum(float(np.square(difference).sum()) for difference in update))) > max_norm:
+        raise RefusalError(Reason.TOO_LARGE, f"the update's norm {norm:.4g} is beyond {max_norm:g}")
     metrics, sums = dict(reply.metrics), {}
     for name in [name for name in metrics if name.startswith(VALIDATION)]:
         sums[name.removeprefix(VALIDATION)] = metrics.pop(name)

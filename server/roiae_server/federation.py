@@ -131,7 +131,10 @@ class Federation:
             )
         proximal_mu = self._aggregator.configure(step.round, self._arrays)
         task = self._train_task(step, proximal_mu)
-        replies = self._ask(step, task, self._sources, lambda reply: admit_update(reply, task.weights, self._arrays))
+        bound = self._config.federation.max_update_norm
+        replies = self._ask(
+            step, task, self._sources, lambda reply: admit_update(reply, task.weights, self._arrays, bound)
+        )
         self._arrays = self._aggregator.aggregate(step.round, replies)
         if step.last:
             self._folder.save_arrays(MODEL_FILES[step.arm], self._arrays)

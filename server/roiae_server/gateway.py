@@ -63,7 +63,7 @@ class Limits(BaseModel):
 
     body_bytes: int = Field(8 * 2**20, ge=1, description="largest request; Flower cuts arrays in chunks of 5 MiB")
     rate: float = Field(100.0, gt=0, description="requests a second of one client, in the long run")
-    burst: int = Field(500, ge=1, description="requests of one client at once: a model is some sixty objects")
+    burst: int = Field(500, ge=1, description="requests of one client at once; a model is a handful")
     in_flight: int = Field(16, ge=1, description="unanswered requests of one client")
     client_connections: int = Field(32, ge=1, description="open connections of one client")
     connections: int = Field(512, ge=1, description="open connections of all clients")

@@ -27,14 +27,12 @@ def start(
     serve: Annotated[bool, typer.Option("--serve", help="Stay up when the run is done; for a service.")] = False,
 ) -> None:
     """Wait for the hospitals, train with them, and score; goes on where an earlier start of the run ended."""
-    from roiae_server.coordinator import open_run
     from roiae_server.coordinator_folder import CoordinatorFolder
     from roiae_server.service import start as serve_run
 
     coordinator = CoordinatorFolder.open(folder)
     if not re.fullmatch(NAME_PATTERN, run):
         raise ConfigError(f"--run {run}: small letters, digits and hyphens make a name.")
-    open_run(coordinator, run).close()  # what is wrong with it is said before anything is started
     code = serve_run(coordinator, run, serve)
     if code == 0:
         Console().print(f"Done. Next: roiae-server report {folder} --run {run}", highlight=False, soft_wrap=True)

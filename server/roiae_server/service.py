@@ -10,10 +10,12 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from roiae.errors import ServiceError
+from roiae.certificates import days_left
+from roiae.errors import ServiceError, SetupError
 from roiae.files import write_atomically
 from roiae.supervisor import STOP_SECONDS, Service, Supervisor
 from roiae_server.coordinator_folder import CoordinatorFolder
+from roiae_server.opening import open_run
 
 LOCK, PID = "service.lock", "service.pid"  # in the coordinator's superlink/
 RETRYABLE = frozenset({12, 130, 143})  # exit codes of the working process after which it is started again
@@ -31,6 +33,9 @@ def start(folder: CoordinatorFolder, run: str, serve: bool) -> int:
 
     Raises:
         ServiceError: the folder is served already, or the public port is taken.
+        SetupError: the coordinator's certificate has expired.
+        ConfigError: the run cannot begin with the hospitals that are enrolled, or its settings are impossible.
+        RunFolderError: the run was begun with another configuration, or is in use.
     """
     lock = FileLock(folder.superlink / LOCK)
     try:
@@ -40,6 +45,8 @@ def start(folder: CoordinatorFolder, run: str, serve: bool) -> int:
     pid = folder.superlink / PID
     with lock:
         _require_free(folder.config.superlink_port or folder.config.port)
+        _require_valid(folder)
+        open_run(folder, run).close()  # what is wrong with it is said before anything is started
         write_atomically(pid, f"{os.getpid()}\n".encode())
         try:
             with Supervisor(_services(folder, run, serve), folder.log) as supervisor:
@@ -122,6 +129,14 @@ def _require_free(port: int) -> None:
                 f"port {port}: cannot be had ({error.strerror}). Stop what listens there, or give another port in "
                 "coordinator.yaml, and hospitals new kits."
             ) from error
+
+
+def _require_valid(folder: CoordinatorFolder) -> None:
+    if days_left(folder.server_certificate.read_bytes()) < 0:
+        raise SetupError(
+            f"{folder.server_certificate}: has expired, so no hospital would connect. "
+            f"`roiae-server renew {folder.path}` issues a new one."
+        )
 
 
 def _free_port() -> int:

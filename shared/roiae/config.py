@@ -98,6 +98,9 @@ class FederationConfig(_Section):
     grace: float = Field(
         300.0, ge=0, le=86_400, description="seconds that the others still have once the quorum has answered"
     )
+    max_update_norm: float = Field(
+        1000.0, gt=0, description="L2 norm beyond which an update is refused; hospitals clip theirs far below it"
+    )
 
 
 class DataConfig(_Section):

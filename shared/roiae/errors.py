@@ -97,6 +97,7 @@ class Reason(StrEnum):
     WRONG_VERSION = "wrong-version"
     ARRAYS_MISMATCH = "arrays-mismatch"
     NOT_FINITE = "not-finite"
+    TOO_LARGE = "update-too-large"
     NO_FRAMES = "no-frames"
     FEW_SUBJECTS = "few-subjects"
     ALREADY_ANSWERED = "already-answered"

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import IO
 
 STOP_SECONDS = 10.0  # between SIGTERM and SIGKILL
-BACK_OFF = (0.5, 10.0)  # seconds before a child that ended is started again: first, and at most
+BACK_OFF = (0.5, 5.0)  # seconds before a child that ended is started again: first, and at most
 STEADY_SECONDS = 60.0  # a child that ran this long starts again without the back-off of earlier failures
 TICK_SECONDS = 0.2
 LOG_BYTES, LOG_FILES = 5_000_000, 3

@@ -10,6 +10,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from roiae.envelope import IDENTIFY, NO_LINES, ROIAE, Ask, Envelope, check
 from roiae.errors import Reason
 from roiae.kit import PROTOCOL
+from roiae.packing import pack
 from roiae_client.desk import HospitalDesk
 from roiae_client.flower.executor import answer
 from roiae_client.ledger import Ledger
@@ -33,7 +34,7 @@ def message(kind: str, **records: object) -> Message:
     content = {
         "ask": ConfigRecord({**ASK.to_record()}),
         "config": ConfigRecord({"task": "{}"}),
-        "arrays": ArrayRecord({"w": Array(np.zeros(3, np.float32))}),
+        "arrays": ArrayRecord({"packed": Array(pack({"w": np.zeros(3, np.float32)}))}),
     }
     kept = {name: record for name, record in {**content, **records}.items() if record is not None}
     return Message(RecordDict(kept), dst_node_id=1, message_type=kind)  # type: ignore[arg-type]
@@ -64,7 +65,9 @@ def test_a_refusal_is_signed_and_carries_nothing_else(desk: HospitalDesk) -> Non
         {"config": None},
         {"config": ConfigRecord({})},
         {"arrays": None},
-        {"arrays": ArrayRecord({"w": Array("float32", (3,), "numpy.ndarray", b"no array")})},
+        {"arrays": ArrayRecord({"packed": Array("uint8", (3,), "numpy.ndarray", b"no array")})},
+        {"arrays": ArrayRecord({"packed": Array(np.zeros(99, np.uint8))})},
+        {"arrays": ArrayRecord({"w": Array(np.zeros(3, np.float32))})},
     ],
 )
 def test_a_message_that_is_none_of_ours_gets_a_bare_reason(desk: HospitalDesk, odd: dict[str, object]) -> None:
@@ -79,7 +82,7 @@ def test_a_pickle_in_an_array_is_never_loaded(desk: HospitalDesk, tmp_path: Path
     array = np.array([Trap(trap)], dtype=object)
     buffer = tmp_path / "array.npy"
     np.save(buffer, array, allow_pickle=True)
-    record = ArrayRecord({"w": Array("object", (1,), "numpy.ndarray", buffer.read_bytes())})
+    record = ArrayRecord({"packed": Array("object", (1,), "numpy.ndarray", buffer.read_bytes())})
 
     reply = answer(desk, message("train", arrays=record))
 

@@ -1,7 +1,14 @@
+"""What the parts of a running hospital tell each other."""
+
+import errno
 import os
 import time
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from roiae_client import service_state
 from roiae_client.service_state import CONNECTED_SECONDS, Activity, ServiceState
 
 
@@ -45,3 +52,16 @@ def test_what_is_being_answered_is_noted_and_forgotten_at_a_start(tmp_path: Path
 
     state.forget()
     assert state.activity is None
+
+
+def test_a_full_disk_keeps_nobody_from_answering(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(path: Path, content: bytes) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(service_state, "write_atomically", full)
+
+    ServiceState(tmp_path).note("train", done=False)
+
+    assert "No space left on device" in caplog.text

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.faults.processes import RealFederation, running, simulate, write_data
+from tests.faults.page import FAULTS, NUMBERS
+from tests.faults.processes import RealFederation, running, simulate, weights, write_data
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,9 +33,17 @@ def _cache(fault_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def unfaulted(fault_data: Path, fault_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """Weights of the same run on one machine."""
-    return simulate(tmp_path_factory.mktemp("unfaulted") / "run", fault_data, fault_cache)
+def unfaulted_run(fault_data: Path, fault_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run on one machine: its folder."""
+    folder = tmp_path_factory.mktemp("unfaulted") / "run"
+    simulate(folder, fault_data, fault_cache)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def unfaulted(unfaulted_run: Path) -> dict[str, bytes]:
+    """Its weights."""
+    return weights(unfaulted_run)
 
 
 @pytest.fixture
@@ -47,9 +56,10 @@ def federation(fault_data: Path, tmp_path: Path) -> Iterator[RealFederation]:
 @pytest.fixture
 def record(request: pytest.FixtureRequest) -> Callable[..., None]:
     """Keeps a fault's figures for docs/RELIABILITY.md, where a file for them was named."""
-    path: Path | None = request.config.getoption("--faults-record")
+    path: Path | None = request.config.getoption("--faults-record", None)  # unknown where tests/faults was not named
 
     def keep(fault: str, **figures: Any) -> None:
+        assert fault in (*FAULTS, *NUMBERS), "a row that the page does not know"
         if path:
             with path.open("a") as file:
                 file.write(json.dumps({"fault": fault, **figures}) + "\n")

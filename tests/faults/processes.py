@@ -20,8 +20,10 @@ from roiae.data.phantom import SCANNERS, write_hospital
 from roiae.keys import read_public
 from roiae_client.client_folder import ClientFolder
 from roiae_server.coordinator_folder import CoordinatorFolder
+from tests.faults.watch import Watch
 
 SITES = {"alpha": Role.SOURCE, "beta": Role.SOURCE, "gamma": Role.SOURCE, "delta": Role.HELD_OUT}
+SOURCES = [site for site, role in SITES.items() if role is Role.SOURCE]
 SUBJECTS = 16
 SETTINGS: dict[str, Any] = {
     "control": False,
@@ -44,6 +46,14 @@ def command(name: str, *arguments: str) -> list[str]:
     return [sys.executable, "-c", COMMAND[name], *arguments]
 
 
+def ask(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command that ends by itself, as its user would type it."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    return subprocess.run(
+        command(name, *arguments), check=False, capture_output=True, text=True, timeout=60, env=environment
+    )
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -55,7 +65,7 @@ def await_that(what: Callable[[], Any], seconds: float, why: str) -> Any:
     deadline = time.monotonic() + seconds
     while not (answer := what()):
         assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {why}"
-        time.sleep(0.1)
+        time.sleep(0.02)  # some work lasts a tenth of a second
     return answer
 
 
@@ -75,7 +85,7 @@ class Member:
     def kill(self) -> None:
         """kill -9 of the whole tree, the parent first: as a power cut, as far as a process can tell."""
         assert self.process
-        for pid in [self.process.pid, *_descendants(self.process.pid)]:
+        for pid in self.tree():
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
@@ -88,6 +98,16 @@ class Member:
         assert self.process
         self.process.terminate()
         return self.ended(40)
+
+    def tree(self) -> list[int]:
+        """Process ids of it and all that it started, itself first."""
+        assert self.process
+        return [self.process.pid, *_descendants(self.process.pid)]
+
+    def part(self, *words: str) -> int:
+        """The process id of the one below it whose command line has all these words."""
+        (found,) = (pid for pid in self.tree() if all(word in _command_line(pid) for word in words))
+        return found
 
     def ended(self, seconds: float) -> int:
         """Wait for the process to end by itself."""
@@ -103,6 +123,10 @@ class Member:
     @property
     def _out(self) -> Path:
         return self.folder.with_suffix(".out")
+
+
+def _command_line(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
 
 
 def _descendants(pid: int) -> list[int]:
@@ -149,6 +173,7 @@ class RealFederation:
         if hospital_port:
             self._listen_on(self.port)
         self.coordinator = Member(folder.path, command("roiae-server", "start", str(folder.path)))
+        self.watch = Watch(self)
 
     def change_site(self, name: str, changes: Mapping[str, Any]) -> None:
         """Lay settings over a hospital's site.yaml."""
@@ -198,10 +223,24 @@ class RealFederation:
         """Whether the site has a request in hand, as the coordinator sees it."""
         return bool(self.status["sites"].get(site, {}).get("last") == "asked")
 
+    def work(self, site: str) -> str:
+        """The kind of request that the site itself is answering; empty between two."""
+        try:
+            activity = json.loads((self.root / site / "state" / "activity.json").read_bytes())
+        except FileNotFoundError:
+            return ""
+        return "" if activity["done"] else str(activity["request"])
+
     def at_work(self, site: str) -> bool:
-        """Whether the site itself is answering something."""
-        path = self.root / site / "state" / "activity.json"
-        return path.exists() and not json.loads(path.read_bytes())["done"]
+        return self.work(site) != ""
+
+    def forget_work(self, site: str) -> None:
+        """Of a hospital that was killed: what it does from now on is new work."""
+        (self.root / site / "state" / "activity.json").unlink(missing_ok=True)
+
+    def has_work(self, site: str) -> bool:
+        """Whether the site has got something to answer since it was started, or `forget_work`."""
+        return (self.root / site / "state" / "activity.json").exists()
 
     def await_completed(self, steps: int, seconds: float = 150) -> None:
         await_that(lambda: self.state["completed"] >= steps, seconds, f"{steps} completed steps, {self.state}")
@@ -209,18 +248,33 @@ class RealFederation:
     def finish(self, seconds: float = 300) -> int:
         return self.coordinator.ended(seconds)
 
+    def reasons(self, site: str) -> set[str]:
+        """Why this site did not count, over all that it was asked but for the shift queries."""
+        return {line["reason"] for line in self.lines if line["site"] == site and line["step"] != "shift"} - {None}
+
+    def rounds_lost(self, excluded: str = "") -> int:
+        """Rounds of training that lack an update of a hospital which was not excluded, or had to be trained again."""
+        trained = [line for line in self.lines if line["step"] in ("phase1", "phase2") and line["site"] != excluded]
+        return len({(line["step"], line["round"]) for line in trained if line["status"] != "aggregated"})
+
     def weights(self) -> dict[str, bytes]:
-        return {name: (self.run / "checkpoints" / name).read_bytes() for name in MODELS}
+        return weights(self.run)
 
 
 MODELS = ("phase1.safetensors", "final.safetensors")
 
 
+def weights(run: Path) -> dict[str, bytes]:
+    return {name: (run / "checkpoints" / name).read_bytes() for name in MODELS}
+
+
 @contextmanager
 def running(federation: RealFederation) -> Iterator[RealFederation]:
     try:
-        federation.start()
-        yield federation
+        with federation.watch:
+            federation.start()
+            yield federation
+        assert not federation.watch.torn
     finally:
         federation.stop()
 
@@ -230,11 +284,11 @@ def write_data(folder: Path) -> None:
         write_hospital(folder / name, scanner, subjects=SUBJECTS, seed=index)
 
 
-def simulate(folder: Path, data: Path, cache: Path, settings: Mapping[str, Any] = SETTINGS) -> dict[str, bytes]:
+def simulate(folder: Path, data: Path, cache: Path) -> dict[str, bytes]:
     """The weights of the same run on one machine, with no network and no fault."""
     config = folder.with_suffix(".yaml")
-    config.write_text(yaml.safe_dump(dict(settings)))
+    config.write_text(yaml.safe_dump(SETTINGS))
     arguments = ["simulate", "--data", str(data), "--holdout", "delta", "--config", str(config), "--out", str(folder)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ROIAE_CACHE": str(cache)}
     subprocess.run(command("roiae-server", *arguments), check=True, env=environment, capture_output=True)
-    return {name: (folder / "checkpoints" / name).read_bytes() for name in MODELS}
+    return weights(folder)

@@ -118,6 +118,7 @@ def damaged(**changes: Any) -> Callable[[str, Request], Reply | Reason]:
     [
         ({"arrays": lambda a: {"w": a["w"] * np.nan}}, Reason.NOT_FINITE),
         ({"arrays": lambda a: {"w": a["w"] + np.inf}}, Reason.NOT_FINITE),
+        ({"arrays": lambda a: {"w": a["w"] + 1e4}}, Reason.TOO_LARGE),
         ({"arrays": lambda a: {}}, Reason.ARRAYS_MISMATCH),
         ({"arrays": lambda a: {"w": a["w"][:2]}}, Reason.ARRAYS_MISMATCH),
         ({"arrays": lambda a: {"w": a["w"].astype(np.float64)}}, Reason.ARRAYS_MISMATCH),

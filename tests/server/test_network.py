@@ -13,6 +13,7 @@ from roiae.envelope import NO_LINES, ROIAE, Ask, Envelope, seal
 from roiae.errors import Reason
 from roiae.keys import PublicKey
 from roiae.kit import PROTOCOL
+from roiae.packing import pack
 from roiae_server.flower.network import LOST, NetworkTransport, Patience
 from roiae_server.flower.superlink import Node
 from roiae_server.transport import Outcome
@@ -33,7 +34,7 @@ def sealed(site: str, message: Message, reply: Reply | None = REPLY, key: str = 
     envelope = Envelope.model_validate(fields | changes)
     content = RecordDict()
     if reply:
-        content["arrays"] = ArrayRecord({name: Array(array) for name, array in reply.arrays.items()})
+        content["arrays"] = ArrayRecord({"packed": Array(pack(reply.arrays))})
         content["metrics"] = MetricRecord({**reply.metrics, "seconds": reply.seconds})
     content["envelope"] = ConfigRecord({**envelope.to_record(seal(KEYS[key or site], envelope, reply))})
     return Message(content, reply_to=message)

@@ -86,7 +86,7 @@ def test_a_lock_that_a_dead_process_left_is_none(roiae_server: Command, folder: 
 def test_a_changed_configuration_is_refused_for_a_run_that_has_begun(
     roiae_server: Command, folder: CoordinatorFolder
 ) -> None:
-    from roiae_server.coordinator import open_run
+    from roiae_server.opening import open_run
 
     open_run(folder, "first").close()
     (folder.path / "federation.yaml").write_text("phase1: {rounds: 3}\n")
@@ -132,7 +132,7 @@ def test_health_is_that_the_service_gets_on_not_that_a_process_lives(
 
 
 def test_a_report_of_a_run_that_is_not_finished_is_refused(roiae_server: Command, folder: CoordinatorFolder) -> None:
-    from roiae_server.coordinator import open_run
+    from roiae_server.opening import open_run
 
     assert roiae_server("report", folder.path)[0] == 5
     open_run(folder, "first").close()

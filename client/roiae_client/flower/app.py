@@ -11,6 +11,7 @@ from flwr.clientapp import ClientApp
 
 from roiae.contract import Reply, Request, parse_task
 from roiae.errors import Reason, RefusalError
+from roiae.packing import pack, unpack
 from roiae.site import Site
 
 CLIENT_APP_RAISED = 2  # Flower's code for an application's error
@@ -50,14 +51,13 @@ def client_app(site_of: Callable[[Context], Site]) -> ClientApp:
 def read_request(message: Message) -> Request:
     content = message.content
     task = parse_task(message.metadata.message_type, str(content.config_records["config"]["task"]))
-    arrays = {name: array.numpy() for name, array in content.array_records["arrays"].items()}
-    return Request(task, arrays)
+    return Request(task, unpack(content.array_records["arrays"]["packed"].numpy()))
 
 
 def reply_record(reply: Reply) -> RecordDict:
     return RecordDict(
         {
-            "arrays": ArrayRecord({name: Array(array) for name, array in reply.arrays.items()}),
+            "arrays": ArrayRecord({"packed": Array(pack(reply.arrays))}),
             "metrics": MetricRecord({**reply.metrics, "seconds": reply.seconds}),
         }
     )

@@ -18,13 +18,14 @@ from flwr.supercore.interceptors import (
     SuperExecAuthHttpInterceptor,
 )
 from flwr.supercore.protobuf.client import ProtobufClientInterceptor
-from flwr.supercore.retry import make_simple_http_retry_invoker
+from flwr.supercore.retry import constant, make_simple_http_retry_invoker
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
 from roiae.cli import log_as_a_service, run_app
 from roiae.envelope import Ask
 from roiae.errors import Reason, RefusalError
+from roiae.packing import unpack
 from roiae_client.client_folder import ClientFolder
 from roiae_client.desk import HospitalDesk
 from roiae_client.flower.app import CLIENT_APP_RAISED, reply_record
@@ -32,6 +33,7 @@ from roiae_client.hospital import open_desk
 from roiae_client.service_state import ServiceState
 
 POLL_SECONDS = 0.25
+RETRY_SECONDS = 1.0  # while the SuperNode, on this machine, is started again
 ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
 
 log = logging.getLogger(__name__)
@@ -79,7 +81,7 @@ def answer(desk: HospitalDesk, message: Message) -> Message:
         content = message.content
         ask = Ask.from_record(content.config_records["ask"])
         task = str(content.config_records["config"]["task"])
-        arrays = {name: array.numpy() for name, array in content.array_records["arrays"].items()}
+        arrays = unpack(content.array_records["arrays"]["packed"].numpy())
     except (RefusalError, KeyError, TypeError, ValueError):
         log.warning("a request that is not of this contract was refused", exc_info=True)
         return Message(Error(CLIENT_APP_RAISED, Reason.BAD_REQUEST), reply_to=message)
@@ -95,6 +97,7 @@ def _as_app(token: str) -> tuple[RuntimeVersionHttpInterceptor, RuntimeTokenHttp
 
 def _client(address: str, *interceptors: ProtobufClientInterceptor) -> RuntimeHttpClient:
     retry = make_simple_http_retry_invoker()
+    retry.wait_gen_factory = lambda: constant(RETRY_SECONDS)
     return RuntimeHttpClient.from_server_address(address, True, None, list(interceptors), retry_invoker=retry)
 
 

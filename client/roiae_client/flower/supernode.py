@@ -6,18 +6,27 @@ through here, the process ends too, and is started again by `service.py`.
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
+from flwr.supercore.retry import RetryInvoker, exponential, make_simple_http_retry_invoker
 from flwr.supernode import fleet_http_connection
 from flwr.supernode.cli import flower_supernode
 from flwr.supernode.fleet_http_client import FleetHttpClient
 
 DEAF = 75  # the exit code of a SuperNode whose worker loop has ended
+RETRY_SECONDS = 5  # at most, between two tries to reach the coordinator; Flower's own patience is 20
+_FLOWERS_OWN = frozenset({401, 403, 502, 503, 504})  # answers that Flower ends at, ignores for good, or tries again
 
 
 class _Heard(FleetHttpClient):
-    """Touches a file at every answer that shows this node to be registered and connected."""
+    """Touches a file at every answer that shows this node to be registered and connected.
+
+    Flower drops a reply that cannot be sent, and lives on as if it had gone: the coordinator would wait for it until
+    the deadline. A node that has lost a reply ends instead; the next one is sent the request again.
+    """
 
     file: Path
 
@@ -27,9 +36,34 @@ class _Heard(FleetHttpClient):
     def SendNodeHeartbeat(self, request: Any) -> Any:  # noqa: N802
         return self._note(super().SendNodeHeartbeat(request))
 
+    def PushMessages(self, request: Any) -> Any:  # noqa: N802
+        return _sent(super().PushMessages, request)
+
+    def PushObject(self, request: Any) -> Any:  # noqa: N802
+        return _sent(super().PushObject, request)
+
     def _note(self, response: Any) -> Any:
         self.file.touch()
         return response
+
+
+def _sent(push: Callable[[Any], Any], request: Any) -> Any:
+    """
+    Raises:
+        SystemExit: a part of a reply is refused, so that the reply is lost. Flower swallows all that is an Exception.
+    """
+    try:
+        return push(request)
+    except httpx.HTTPStatusError as error:
+        if error.response.status_code in _FLOWERS_OWN:
+            raise
+        raise SystemExit(DEAF) from error
+
+
+def _retries() -> RetryInvoker:
+    retry = make_simple_http_retry_invoker()
+    retry.wait_gen_factory = lambda: exponential(max_delay=RETRY_SECONDS)
+    return retry
 
 
 def supernode_command(superlink: str, key: Path, ca: Path, secret: Path, port: int, heard: Path) -> tuple[str, ...]:
@@ -47,6 +81,7 @@ def main() -> None:
     """`python -m roiae_client.flower.supernode HEARD …`: the rest is flower-supernode's own."""
     _Heard.file = Path(sys.argv.pop(1))
     fleet_http_connection.FleetHttpClient = _Heard  # type: ignore[attr-defined]
+    fleet_http_connection.make_simple_http_retry_invoker = _retries  # type: ignore[attr-defined]
     try:
         flower_supernode()
     finally:

@@ -12,6 +12,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from roiae.contract import Reply, Request
 from roiae.errors import Reason, RefusalError
+from roiae.packing import pack, unpack
 from roiae_server.transport import Outcome
 
 POLL_SECONDS = 0.05  # between looks for replies; a grid in this process is never empty-handed
@@ -110,7 +111,7 @@ def request_record(request: Request) -> RecordDict:
     """What a request's message carries."""
     return RecordDict(
         {
-            "arrays": ArrayRecord({name: Array(array) for name, array in request.arrays.items()}),
+            "arrays": ArrayRecord({"packed": Array(pack(request.arrays))}),
             "config": ConfigRecord({"task": request.task.model_dump_json()}),
         }
     )
@@ -123,7 +124,7 @@ def read_reply(message: Message) -> Reply:
     """
     try:
         metrics = {name: float(value) for name, value in message.content.metric_records["metrics"].items()}  # type: ignore[arg-type]
-        arrays = {name: array.numpy() for name, array in message.content.array_records["arrays"].items()}
+        arrays = unpack(message.content.array_records["arrays"]["packed"].numpy())
         return Reply(metrics, arrays, metrics.pop("seconds"))
     except (KeyError, TypeError, ValueError):
         raise RefusalError(Reason.BAD_METRICS, "a part of the reply is missing or ill-typed") from None

@@ -14,9 +14,9 @@ from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor, SuperExec
 from flwr.supercore.retry import make_simple_http_retry_invoker
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supercore.task_identity import TaskIdentity
-from flwr.superlink.grid import HttpGrid
 
 from roiae.errors import ServiceError
+from roiae_server.flower.run_grid import RunGrid
 from roiae_server.flower.superlink import Control
 
 CLAIM_SECONDS = 30.0
@@ -25,7 +25,7 @@ ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
 
 
 @contextmanager
-def flower_run(control: Control, address: str, ca: bytes, secret: bytes) -> Iterator[HttpGrid]:
+def flower_run(control: Control, address: str, ca: bytes, secret: bytes) -> Iterator[RunGrid]:
     """A grid of a new run; the run is completed, or failed with the block's error.
 
     Raises:
@@ -33,7 +33,7 @@ def flower_run(control: Control, address: str, ca: bytes, secret: bytes) -> Iter
     """
     control.stop_runs()
     run_id = control.start_run()
-    grid = HttpGrid(address, root_certificates=ca, token=_claim(address, ca, secret))
+    grid = RunGrid(address, ca, _claim(address, ca, secret))
     client = grid._runtime_client
     heartbeat = HeartbeatSender(make_task_heartbeat_fn_http(client))
     heartbeat.start()

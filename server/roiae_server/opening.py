@@ -1,0 +1,41 @@
+"""A run between real hospitals, begun or taken up again: with no training library or Flower to load, so at once."""
+
+from roiae.config import Role, RunConfig
+from roiae.errors import ConfigError, RunFolderError
+from roiae.hardware import resolve
+from roiae_server.coordinator_folder import CoordinatorFolder
+from roiae_server.run_folder import RunFolder, RunState, installed_versions
+
+
+def open_run(folder: CoordinatorFolder, name: str) -> RunFolder:
+    """The run of that name, begun with the enrolled sites and `federation.yaml` as they are now if there is none.
+
+    Raises:
+        ConfigError: too few source hospitals, or not one held-out one.
+        RunFolderError: the run was begun with another configuration, or is in use.
+    """
+    path = folder.runs / name
+    run = RunFolder.open(path)
+    config = _resolved(folder.run_config)
+    if run is None:
+        roles = {site: enrolled.role for site, enrolled in folder.sites.items()}
+        sources = [site for site, role in roles.items() if role is Role.SOURCE]
+        if len(sources) < 2 or len(roles) - len(sources) != 1:
+            raise ConfigError(
+                f"{folder.path}: {len(sources)} source and {len(roles) - len(sources)} held-out hospitals are "
+                "enrolled; a run needs at least two sources and one held-out. Enrol them with `roiae-server add-site`."
+            )
+        run = RunFolder.create(path, config, RunState(roles, {}, installed_versions()))
+    elif run.config != config:
+        run.close()
+        raise RunFolderError(
+            f"{path}: was begun with another configuration than federation.yaml has now. Put the old values back, or "
+            "begin a new run with --run NAME."
+        )
+    return run
+
+
+def _resolved(config: RunConfig) -> RunConfig:
+    """`auto` for machines that are not this one: each hospital has its own threads, and all have float32."""
+    precision = "float32" if config.train.precision == "auto" else config.train.precision
+    return resolve(config.model_copy(update={"train": config.train.model_copy(update={"precision": precision})}))

@@ -1,0 +1,90 @@
+"""A hospital that cheats: the real service with another desk in its executor.
+
+python -m tests.faults.rogue TRICK DIR
+"""
+
+import sys
+import uuid
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from roiae.contract import Arrays, Reply
+from roiae.envelope import Ask, seal
+from roiae_client.client_folder import ClientFolder
+from roiae_client.desk import Answer, HospitalDesk
+
+# What each does, and the reason by which the coordinator refuses it.
+TRICKS = {
+    "nan": "not-finite",
+    "shapes": "arrays-mismatch",
+    "norm": "update-too-large",
+    "forged": "bad-signature",  # signs with its own key, in another site's name
+    "unsigned": "bad-signature",
+    "replayed": "bad-signature",  # a well-signed answer to another request
+}
+
+
+class Cheat:
+    """Takes the place of a hospital's desk, which does its work first."""
+
+    def __init__(self, trick: str, key: ec.EllipticCurvePrivateKey, desk: HospitalDesk) -> None:
+        self._trick, self._key, self._desk = trick, key, desk
+
+    def answer(self, kind: str, ask: Ask, task_json: str, arrays: Arrays) -> Answer:
+        if self._trick == "replayed":
+            ask = ask.model_copy(update={"request": uuid.uuid4().hex})
+        envelope, signature, reply = self._desk.answer(kind, ask, task_json, arrays)
+        if self._trick == "unsigned":
+            signature = b""
+        elif self._trick == "forged":
+            envelope = envelope.model_copy(update={"site": "alpha"})
+            signature = seal(self._key, envelope, reply)
+        elif reply is not None and self._trick != "replayed":
+            reply = replace(reply, arrays=self._spoilt(reply))
+            signature = seal(self._key, envelope, reply)
+        return envelope, signature, reply
+
+    def _spoilt(self, reply: Reply) -> Arrays:
+        match self._trick:
+            case "nan":
+                return {name: np.full_like(array, np.nan) for name, array in reply.arrays.items()}
+            case "shapes":
+                return {name: array.reshape(-1) for name, array in reply.arrays.items()}
+            case "norm":
+                return {name: array + np.float32(1e6) for name, array in reply.arrays.items()}
+        raise ValueError(f"no such trick: {self._trick}")
+
+
+def serve(trick: str, folder: Path) -> None:
+    """`roiae-client start`, but for the executor's command."""
+    from roiae_client import service
+
+    services = service._services
+    ours = (sys.executable, "-m", "tests.faults.rogue", trick)
+    service._services = lambda *given: [
+        replace(one, command=(*ours, *one.command[3:])) if one.name == "executor" else one for one in services(*given)
+    ]
+    service.start(ClientFolder.open(folder))
+
+
+def execute(trick: str, folder: Path, port: str) -> None:
+    """The executor, but for its desk."""
+    from roiae_client.flower import executor
+    from roiae_client.hospital import open_desk
+
+    def open_cheat(opened: ClientFolder) -> Cheat:
+        return Cheat(trick, opened.private_key(), open_desk(opened))
+
+    setattr(executor, "open_desk", open_cheat)  # noqa: B010
+    executor.serve(ClientFolder.open(folder), f"127.0.0.1:{port}")
+
+
+if __name__ == "__main__":
+    trick, path, *port = sys.argv[1:]
+    if port:
+        execute(trick, Path(path), *port)
+    else:
+        serve(trick, Path(path))

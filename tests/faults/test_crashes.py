@@ -1,0 +1,168 @@
+"""Power cuts and restarts, at every step of a run: it ends by itself, and with the very bytes of a run without them."""
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from roiae_client.site_config import RequestKind
+from tests.faults.processes import SITES, SOURCES, RealFederation, await_that, running
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800)]
+
+SCORED = (4, 5)  # steps at which the held-out hospital is asked, counted from 0
+STEPS = 7  # of a run: three rounds and the calibration, two scores, and the domain shift
+KILLED_SECONDS = 80.0  # to recover after kill -9, most of it the minute until Flower gives up the old session
+RESTARTED_SECONDS = 20.0  # to recover after a restart in order
+
+
+@pytest.mark.slow
+def test_a_coordinator_killed_at_every_step_loses_nothing(
+    federation: RealFederation, unfaulted: dict[str, bytes], record: Callable[..., None]
+) -> None:
+    recovered = _coordinator(federation, federation.coordinator.kill)
+
+    _expect_unfaulted(federation, unfaulted, "coordinator: kill -9 at every step", recovered, KILLED_SECONDS, record)
+
+
+def test_a_coordinator_ended_at_every_step_loses_nothing(
+    federation: RealFederation, unfaulted: dict[str, bytes], record: Callable[..., None]
+) -> None:
+    recovered = _coordinator(federation, federation.coordinator.end)
+
+    _expect_unfaulted(federation, unfaulted, "coordinator: SIGTERM at every step", recovered, RESTARTED_SECONDS, record)
+
+
+@pytest.mark.slow
+def test_a_hospital_killed_in_a_round_is_asked_again(
+    federation: RealFederation, unfaulted: dict[str, bytes], record: Callable[..., None]
+) -> None:
+    recovered = _hospitals(federation, [[], ["beta"]], lambda site: federation.hospitals[site].kill())
+
+    _expect_unfaulted(federation, unfaulted, "a hospital: kill -9 in a round", recovered, KILLED_SECONDS, record)
+
+
+def test_all_hospitals_killed_at_every_step_are_asked_again(
+    federation: RealFederation, unfaulted: dict[str, bytes], record: Callable[..., None]
+) -> None:
+    victims = [list(SITES) if step in SCORED else SOURCES for step in range(STEPS)]
+
+    recovered = _hospitals(federation, victims, lambda site: federation.hospitals[site].kill())
+
+    _expect_unfaulted(federation, unfaulted, "every hospital: kill -9 at every step", recovered, KILLED_SECONDS, record)
+
+
+@pytest.mark.slow
+def test_a_hospital_ended_at_every_step_is_asked_again(
+    federation: RealFederation, unfaulted: dict[str, bytes], record: Callable[..., None]
+) -> None:
+    victims = [[site] for site in ("alpha", "beta", "gamma", "alpha", "delta", "beta", "gamma")]
+
+    recovered = _hospitals(federation, victims, lambda site: federation.hospitals[site].end())
+
+    _expect_unfaulted(
+        federation, unfaulted, "a hospital in turn: SIGTERM at every step", recovered, RESTARTED_SECONDS, record
+    )
+
+
+def test_a_domain_shift_between_kills_is_that_of_the_simulation(
+    fault_data: Path, fault_cache: Path, tmp_path: Path, unfaulted_run: Path, record: Callable[..., None]
+) -> None:
+    """Its queries may be asked again, and answered once: kills must not use up what a hospital tells."""
+    federation = RealFederation(tmp_path, fault_data)
+    for site in SITES:
+        federation.change_site(site, {"limits": {"requests": sorted(get_args(RequestKind))}})
+    with running(federation):
+        federation.await_completed(STEPS - 1, 400)
+        recovered = [_kill_in_shift(federation, "query.statistics"), _kill_in_shift(federation, "query.scores")]
+
+        assert federation.finish() == 0
+        stall = federation.watch.longest_stall
+    assert (federation.run / "shift.json").read_bytes() == (unfaulted_run / "shift.json").read_bytes()
+    outcome = "the same scores"
+    record("coordinator: kill -9 in the domain shift", outcome=outcome, recovery=recovered, rounds_lost=0, stall=stall)
+
+
+def _kill_in_shift(federation: RealFederation, query: str) -> float:
+    await_that(lambda: any(federation.work(site) == query for site in SITES), 180, f"{query} at work")
+    federation.coordinator.kill()
+    pid, began = federation.status["pid"], time.monotonic()
+    federation.coordinator.start()
+    _await_asked(federation, STEPS - 1, pid)
+    return time.monotonic() - began
+
+
+def _coordinator(federation: RealFederation, stop: Callable[[], object]) -> list[float]:
+    """Stop it in each step while a hospital has work, and start it again; seconds until a hospital is asked again."""
+    recovered = []
+    for step in range(STEPS):
+        _await_work(federation, step, list(SITES))
+        stop()
+        pid, began = federation.status["pid"], time.monotonic()
+        federation.coordinator.start()
+        _await_asked(federation, step, pid)
+        recovered.append(time.monotonic() - began)
+    return recovered
+
+
+def _await_asked(federation: RealFederation, step: int, before: int) -> None:
+    """By another process than before."""
+
+    def asked() -> bool:
+        said = federation.status
+        again = said["pid"] != before and said["state"] == "running"
+        return federation.state["completed"] > step or (again and any(site["last"] for site in said["sites"].values()))
+
+    await_that(asked, 180, f"step {step} goes on")
+
+
+def _hospitals(
+    federation: RealFederation, victims: Sequence[Collection[str]], stop: Callable[[str], object]
+) -> list[float]:
+    """Stop hospitals while they work, by step, and start them again; seconds until each has its work again."""
+    recovered = []
+    for step, sites in enumerate(victims):
+        down: dict[str, float] = {}
+        while left := [site for site in sites if site not in down]:
+            for site in _await_work(federation, step, left):
+                stop(site)
+                down[site] = time.monotonic()
+                federation.forget_work(site)
+                federation.hospitals[site].start()
+        while down:
+            back = _await_back(federation, list(down))
+            recovered += [time.monotonic() - down.pop(site) for site in back]
+    return recovered
+
+
+def _await_work(federation: RealFederation, step: int, sites: list[str]) -> list[str]:
+    """Those of the sites that work in this step, as soon as one does; the step is not over then."""
+
+    def working() -> list[str]:
+        completed = federation.state["completed"]
+        assert completed <= step, f"{sites} had answered step {step} before they were stopped"
+        return [site for site in sites if completed == step and federation.at_work(site)]
+
+    return list(await_that(working, 180, f"{sites} work in step {step}"))
+
+
+def _await_back(federation: RealFederation, sites: list[str]) -> list[str]:
+    return list(await_that(lambda: [site for site in sites if federation.has_work(site)], 180, f"{sites} work again"))
+
+
+def _expect_unfaulted(
+    federation: RealFederation,
+    unfaulted: dict[str, bytes],
+    fault: str,
+    recovered: list[float],
+    limit: float,
+    record: Callable[..., None],
+) -> None:
+    assert federation.finish() == 0
+    lost = federation.rounds_lost()
+    assert federation.weights() == unfaulted
+    assert lost == 0
+    record(fault, outcome="the same bytes", recovery=recovered, rounds_lost=lost, stall=federation.watch.longest_stall)
+    assert max(recovered) < limit

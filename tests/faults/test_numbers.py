@@ -1,0 +1,122 @@
+"""How fast a federation starts, what a round costs besides its work, and what the coordinator's memory does."""
+
+import time
+import uuid
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import pytest
+from flwr.app import Message
+from flwr.superlink.grid import HttpGrid
+
+from roiae_server.flower.network import POLL_SECONDS
+from tests.faults.bare import bare_superlink, run_of, send_handshake
+from tests.faults.processes import SETTINGS, SITES, SOURCES, RealFederation, await_that, running
+
+pytestmark = [
+    pytest.mark.faults,
+    pytest.mark.timeout(3600),
+    pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning"),  # Flower's, as it builds a bundle
+]
+
+ROUNDS = 100
+LONG = {**SETTINGS, "phase1": {"rounds": ROUNDS, "local_epochs": 1}}
+DEFAULT_MODEL = {**SETTINGS, "model": {}, "phase1": {"rounds": 5, "local_epochs": 1}}
+
+
+def test_the_first_round_begins_within_seconds_of_the_start(
+    fault_data: Path, tmp_path: Path, record: Callable[..., None]
+) -> None:
+    federation, seconds = RealFederation(tmp_path, fault_data), []
+    try:
+        for together in (True, False):
+            if together:
+                began = time.monotonic()
+                federation.start()
+            else:
+                federation.coordinator.kill()
+                for site in SITES:
+                    federation.forget_work(site)
+                began = time.monotonic()
+                federation.coordinator.start()
+            await_that(lambda: any(federation.has_work(site) for site in SOURCES), 90, "a hospital is asked")
+            seconds.append(time.monotonic() - began)
+    finally:
+        federation.stop()
+    _number(
+        record, "`start` to the first hospital at work: all started together; hospitals up already", "15 s", seconds
+    )
+
+
+def test_a_round_costs_little_more_than_an_empty_exchange(
+    fault_data: Path, tmp_path: Path, record: Callable[..., None]
+) -> None:
+    """For the default model."""
+    with running(RealFederation(tmp_path, fault_data, DEFAULT_MODEL)) as federation:
+        ended = [_step_ended(federation, step, 300) for step in range(1, 6)]
+        work = [_slowest(federation, round_) for round_ in range(2, 6)]
+        overhead = [end - began - own for (began, end), own in zip(pairwise(ended), work, strict=True)]
+    _number(record, "an empty exchange with three hospitals", "", _empty(tmp_path / "bare", fault_data))
+    _number(
+        record, "a round of the default model, less the slowest hospital's work", "3 s above an empty one", overhead
+    )
+
+
+def test_the_coordinators_memory_stays_flat(fault_data: Path, tmp_path: Path, record: Callable[..., None]) -> None:
+    with running(RealFederation(tmp_path, fault_data, LONG)) as federation:
+        memory = []
+        for round_ in range(1, ROUNDS + 1):
+            federation.await_completed(round_)
+            memory.append(sum(map(_resident, federation.coordinator.tree())))
+    settled = memory[ROUNDS // 5 :]
+    slope = float(np.polyfit(range(len(settled)), settled, 1)[0])
+    record(
+        f"memory of the coordinator's processes over {ROUNDS} rounds",
+        value=f"{settled[-1]:.0f} MiB, {slope:+.2f} MiB a round",
+        goal="flat",
+        samples=memory[:: ROUNDS // 10],
+    )
+    assert abs(slope) < 0.5
+
+
+def _empty(root: Path, data: Path) -> list[float]:
+    """Seconds of an exchange in which nothing is asked but who answers."""
+    seconds = []
+    federation = RealFederation(root, data)
+    with bare_superlink(federation), run_of(federation, SOURCES) as (grid, nodes):
+        for _ in range(5):
+            began = time.monotonic()
+            waiting = {send_handshake(grid, node, uuid.uuid4().hex) for node in nodes.values()}
+            while waiting:
+                waiting -= {reply.metadata.reply_to_message_id for reply in _pull(grid, waiting)}
+            seconds.append(time.monotonic() - began)
+    return seconds
+
+
+def _pull(grid: HttpGrid, waiting: set[str]) -> list[Message]:
+    """At the pace of our transport."""
+    time.sleep(POLL_SECONDS)
+    return list(grid.pull_messages(waiting))
+
+
+def _number(record: Callable[..., None], what: str, goal: str, seconds: list[float]) -> None:
+    record(what, value=f"{median(seconds):.1f} s", goal=goal, samples=seconds)
+
+
+def _step_ended(federation: RealFederation, step: int, patience: float) -> float:
+    federation.await_completed(step, patience)
+    return time.monotonic()
+
+
+def _slowest(federation: RealFederation, round_: int) -> float:
+    return max(
+        float(line["seconds"]) for line in federation.lines if (line["step"], line["round"]) == ("phase1", round_)
+    )
+
+
+def _resident(pid: int) -> float:
+    """MiB."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096 / 2**20

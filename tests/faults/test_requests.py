@@ -1,0 +1,81 @@
+"""A SuperLink in wrong hands, before an honest hospital: nothing that it sends runs, and no request counts twice."""
+
+import hashlib
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import tomli_w
+from flwr.cli.build import build_fab_from_files
+from flwr.common.serde import fab_to_proto
+from flwr.proto.control_pb2 import StartRunRequest
+from flwr.supercore.fab import Fab
+
+from roiae_server.flower.superlink import Control
+from tests.faults.bare import bare_superlink, handshake, run_of
+from tests.faults.processes import RealFederation
+
+pytestmark = [
+    pytest.mark.faults,
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+    pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning"),  # Flower's, as it builds a bundle
+]
+
+
+class WrongHands(Control):
+    """Starts a run whose bundle holds code."""
+
+    code = ""
+
+    def start_run(self) -> int:
+        components = {"serverapp": "evil:app", "clientapp": "evil:app"}
+        project = {"name": "evil", "version": "1.0.0", "description": "evil", "license": "Apache-2.0"}
+        tool = {"flwr": {"app": {"publisher": "evil", "components": components}}}
+        files = {"pyproject.toml": tomli_w.dumps({"project": project, "tool": tool}).encode()}
+        for name in ("evil.py", "roiae_client/__init__.py", "sitecustomize.py"):
+            files[name] = self.code.encode()
+        fab, _ = build_fab_from_files(files)
+        assert b"evil.py" in fab
+        request = StartRunRequest(fab=fab_to_proto(Fab(hashlib.sha256(fab).hexdigest(), fab, {})))
+        return int(self._client.StartRun(request).run_id)
+
+
+@pytest.fixture
+def bare(fault_data: Path, tmp_path: Path) -> Iterator[RealFederation]:
+    federation = RealFederation(tmp_path, fault_data)
+    with bare_superlink(federation):
+        yield federation
+
+
+def test_nothing_of_a_bundle_with_code_runs_at_a_hospital(
+    bare: RealFederation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record: Callable[..., None]
+) -> None:
+    marker = tmp_path / "it-ran"
+    monkeypatch.setattr(WrongHands, "code", f"open({str(marker)!r}, 'w').close()\napp = None\n")
+
+    with run_of(bare, ["alpha"], WrongHands) as (grid, nodes):
+        envelope = handshake(grid, nodes["alpha"], uuid.uuid4().hex)
+
+    assert (envelope["site"], envelope["reason"]) == ("alpha", "")  # it had the bundle, and answered by its own code
+    assert not marker.exists()
+    assert not list((tmp_path / "alpha").rglob("*evil*"))
+    subprocess.run([sys.executable, "-c", WrongHands.code], check=True)
+    assert marker.exists()  # the code would have worked
+    record("a bundle with code in it", outcome="nothing of it runs", recovery=[], rounds_lost=0, stall=0.0)
+
+
+def test_a_request_that_is_sent_again_is_answered_once(bare: RealFederation, record: Callable[..., None]) -> None:
+    request = uuid.uuid4().hex
+
+    with run_of(bare, ["alpha"]) as (grid, nodes):
+        reasons = [handshake(grid, nodes["alpha"], request)["reason"] for _ in range(2)]
+    bare.hospitals["alpha"].end()
+    with run_of(bare, ["alpha"]) as (grid, nodes):  # it is in the ledger, so a restart changes nothing
+        reasons.append(handshake(grid, nodes["alpha"], request)["reason"])
+
+    assert reasons == ["", "already-answered", "already-answered"]
+    record("a replayed request", outcome="refused: already-answered", recovery=[], rounds_lost=0, stall=0.0)

@@ -1,0 +1,28 @@
+import numpy as np
+import pytest
+
+from roiae.packing import pack, unpack
+
+
+def test_arrays_come_out_as_they_went_in() -> None:
+    arrays = {
+        "z": np.arange(6.0).reshape(2, 3).T,
+        "b": np.zeros((0, 3), np.float32),
+        "c": np.array(3),
+        "d": np.array([np.nan]),
+    }
+
+    out = unpack(pack(arrays))
+
+    assert list(out) == list(arrays)
+    assert {name: (array.dtype, array.shape) for name, array in out.items()} == {
+        name: (array.dtype, array.shape) for name, array in arrays.items()
+    }
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(out[name], array)
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x80\x04K\x01.", b"\xff" * 64])
+def test_other_bytes_are_refused(damage: bytes) -> None:
+    with pytest.raises(ValueError, match="not packed"):
+        unpack(np.frombuffer(damage, np.uint8))
