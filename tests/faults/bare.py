@@ -54,7 +54,7 @@ def run_of(
             nodes = directory.nodes()
             return all(site in nodes and nodes[site].online for site in sites)
 
-        await_that(online, 90, f"{sites} are online")
+        await_that(online, 270, f"{sites} are online")
         with flower_run(control, address, ca, (federation.folder.superlink / "secret").read_bytes()) as grid:
             act_as_coordinator()
             yield grid, {site: directory.nodes()[site].node_id for site in sites}
@@ -81,5 +81,5 @@ def send_handshake(grid: HttpGrid, node: int, request: str) -> str:
 def handshake(grid: HttpGrid, node: int, request: str) -> ConfigRecord:
     """The envelope of the answer."""
     sent = send_handshake(grid, node, request)
-    (reply,) = await_that(lambda: list(grid.pull_messages([sent])), 60, "an answer")
+    (reply,) = await_that(lambda: list(grid.pull_messages([sent])), 180, "an answer")
     return ConfigRecord(dict(reply.content.config_records["envelope"]))

@@ -69,7 +69,7 @@ After kill -9 most of it is the minute for which Flower holds on to the old sess
 update of a hospital that was not left out, or was trained again. A stall is a time in which nothing moved: no step
 ended, and no request was sent, begun or answered.
 
-| fault | outcome | recovery: median | each | rounds lost | longest stall, s |
+| fault | outcome | recovery: median (goal) | each | rounds lost | longest stall, s |
 |---|---|---|---|---|---|
 """
 
@@ -78,7 +78,7 @@ def page(samples: Iterable[Mapping[str, Any]]) -> str:
     """The page as Markdown; what was not run, or did not end well, is named at its end.
 
     Args:
-        samples: one a fault: fault, outcome, recovery (seconds), rounds_lost, stall (seconds). One a number: fault,
+        samples: one a fault: fault, outcome, recovery and the goal of it (seconds), rounds_lost, stall (seconds). One a number: fault,
             value, goal, samples.
     """
     known = {sample["fault"]: sample for sample in samples}
@@ -93,7 +93,8 @@ def page(samples: Iterable[Mapping[str, Any]]) -> str:
 
 def _row(sample: Mapping[str, Any]) -> str:
     recovery = sample["recovery"]
-    middle = f"{median(recovery):.1f}" if recovery else ""
+    goal = f" ({sample['goal']:.0f})" if "goal" in sample else ""
+    middle = f"{median(recovery):.1f}{goal}" if recovery else ""
     stall = f"{sample['stall']:.0f}" if sample["stall"] else ""
     cells = (sample["fault"], sample["outcome"], middle, _each(recovery), str(sample["rounds_lost"]), stall)
     return f"| {' | '.join(cells)} |\n"

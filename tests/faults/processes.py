@@ -242,10 +242,10 @@ class RealFederation:
         """Whether the site has got something to answer since it was started, or `forget_work`."""
         return (self.root / site / "state" / "activity.json").exists()
 
-    def await_completed(self, steps: int, seconds: float = 150) -> None:
+    def await_completed(self, steps: int, seconds: float = 600) -> None:
         await_that(lambda: self.state["completed"] >= steps, seconds, f"{steps} completed steps, {self.state}")
 
-    def finish(self, seconds: float = 300) -> int:
+    def finish(self, seconds: float = 900) -> int:
         return self.coordinator.ended(seconds)
 
     def reasons(self, site: str) -> set[str]:

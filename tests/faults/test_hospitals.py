@@ -47,7 +47,7 @@ def test_a_hospital_slower_than_the_deadline_misses_a_round_and_is_asked_again(
     fault_data: Path, tmp_path: Path, record: Callable[..., None]
 ) -> None:
     with running(RealFederation(tmp_path, fault_data, HASTY)) as federation:
-        await_that(lambda: federation.state["completed"] == 1 and federation.at_work("gamma"), 180, "gamma works")
+        await_that(lambda: federation.state["completed"] == 1 and federation.at_work("gamma"), 540, "gamma works")
         executor, began = federation.hospitals["gamma"].part("roiae_client.flower.executor"), time.monotonic()
         os.kill(executor, signal.SIGSTOP)
         federation.await_completed(2)
@@ -127,7 +127,7 @@ def test_hospitals_that_cheat_are_refused_by_name(
 def _connected(federation: RealFederation, site: str) -> None:
     """Its executor is up; the coordinator is not yet."""
     log = federation.root / site / "log" / "executor.log"
-    await_that(lambda: log.exists() and "ready" in log.read_text(), 60, f"{site}'s executor")
+    await_that(lambda: log.exists() and "ready" in log.read_text(), 180, f"{site}'s executor")
 
 
 def _expect_without_gamma(federation: RealFederation, reason: str, without_gamma: dict[str, bytes]) -> None:

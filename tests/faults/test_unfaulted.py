@@ -6,13 +6,13 @@ import pytest
 
 from tests.faults.processes import SITES, RealFederation, await_that
 
-pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(1200)]
 
 
 def test_a_real_federation_trains_the_very_model_of_the_simulation(
     federation: RealFederation, unfaulted: dict[str, bytes], record: Callable[..., None]
 ) -> None:
-    await_that(lambda: federation.has_work("alpha"), 120, "the first round")
+    await_that(lambda: federation.has_work("alpha"), 360, "the first round")
     executors = {site: federation.hospitals[site].part("roiae_client.flower.executor") for site in SITES}
 
     assert federation.finish() == 0
