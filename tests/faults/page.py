@@ -78,8 +78,8 @@ def page(samples: Iterable[Mapping[str, Any]]) -> str:
     """The page as Markdown; what was not run, or did not end well, is named at its end.
 
     Args:
-        samples: one a fault: fault, outcome, recovery and the goal of it (seconds), rounds_lost, stall (seconds). One a number: fault,
-            value, goal, samples.
+        samples: one a fault: fault, outcome, recovery and the goal of it (seconds), rounds_lost, stall (seconds). One
+            a number: fault, value, goal, samples.
     """
     known = {sample["fault"]: sample for sample in samples}
     text = HEAD + f"\n{_machine()}\n\n" + COLUMNS + "".join(_row(known[fault]) for fault in FAULTS if fault in known)
