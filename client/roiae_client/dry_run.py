@@ -4,7 +4,6 @@ import math
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from cryptography.hazmat.primitives.asymmetric import ec
-from numpy.typing import NDArray
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from rich.console import Console
 from rich.table import Table
 
@@ -22,6 +21,7 @@ from roiae.contract import (
     Arrays,
     CalibrateTask,
     EvaluateTask,
+    KeysTask,
     ProbeTask,
     ScoreTask,
     ShiftArm,
@@ -33,11 +33,10 @@ from roiae.envelope import NO_LINES, ROIAE, Ask
 from roiae.kit import PROTOCOL
 from roiae.losses import TERMS
 from roiae.model import Autoencoder
-from roiae.shift.knn import LEAST_PROTOTYPE_SUBJECTS, Prototypes, pooled_prototypes, prototypes
-from roiae.shift.latents import encode, encoder_arrays, load_encoder
-from roiae.shift.mahalanobis import SourceGaussians, latent_sums, pooled_sums, source_gaussians
-from roiae.shift.probe import NO_FOLD, Standard
-from roiae.shift.wire import to_arrays
+from roiae.shift.group import Group
+from roiae.shift.knn import LEAST_PROTOTYPE_SUBJECTS
+from roiae.shift.latents import digest, encode, encoder_arrays, load_encoder
+from roiae.shift.messages import about, tell_statistics
 from roiae.site import Site
 from roiae.training import arrays_of
 from roiae_client.desk import HospitalDesk
@@ -69,7 +68,9 @@ def dry_run(config: SiteConfig, open_site: Callable[[int, SiteConfig], Site], co
         for kind in [kind for kind in TASKS if kind in config.limits.requests]:
             status.update(f"answering {kind}")
             task, arrays = questions.of(kind)
-            desk.answer(kind, _ask(), task.model_dump_json(), arrays)
+            _, _, reply = desk.answer(kind, _ask(), task.model_dump_json(), arrays)
+            if reply:
+                questions.hear(reply.arrays)
         ledger.close()
         lines = list(LedgerReader(path))
     table = Table("request", "what would leave", "bytes", "norm", box=None, pad_edge=False)
@@ -89,10 +90,14 @@ class _Questions:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_RUN.seed)
             self._weights = arrays_of(Autoencoder(**_RUN.model.model_dump()))
+        names = [f"{site.name}-too", f"{site.name}-as-well"][: 2 if site.role is Role.HELD_OUT else 1]
+        self._others = {name: X25519PrivateKey.generate() for name in names}
+        self._keys = {name: key.public_key().public_bytes_raw() for name, key in self._others.items()}
+        self._own: Arrays = {}
 
     def of(self, kind: str) -> tuple[Task, Arrays]:
         """A task, and the arrays that come with it."""
-        common, shift = self._common, {**self._common, "arms": (_ARM,)}
+        common = self._common
         match kind:
             case "train":
                 return self._train(), self._weights
@@ -100,16 +105,21 @@ class _Questions:
                 return CalibrateTask(**common, terms=tuple(TERMS), batches=2), self._weights
             case "evaluate":
                 return EvaluateTask(**common), self._weights
+            case "query.keys":
+                return KeysTask(**common), {}
             case "query.statistics":
-                return StatisticsTask(**shift), self._encoder
+                return StatisticsTask(**self._asked), self._encoder
             case "query.probe":
-                weights = np.zeros((1, 1, _RUN.model.latent_dim + 1))  # of one fit; a row for two sources
-                task = ProbeTask(**shift, sources=self._sources, folds={_ARM: (NO_FOLD,)})
-                return task, self._encoder | self._standard | {f"{_ARM}/probe.weights": weights}
+                return ProbeTask(**self._asked, step=1), self._encoder | self._statistics
             case _:
-                sources = self._sources
-                score = ScoreTask(**shift, sources=sources, probe_sources=sources, k=_RUN.shift.k)
-                return score, self._encoder | self._standard | self._references
+                return ScoreTask(**self._asked, k=_RUN.shift.k, step=None), self._encoder | self._statistics
+
+    def hear(self, arrays: Arrays) -> None:
+        """What the site has answered, as far as later requests carry it."""
+        if "key" in arrays:
+            self._keys[self._site.name] = arrays["key"].tobytes()
+        if "statistics" in arrays:
+            self._own[f"statistics/{self._site.name}"] = arrays["statistics"]
 
     def _train(self) -> TrainTask:
         train = _RUN.train
@@ -129,38 +139,32 @@ class _Questions:
         )
 
     @property
+    def _asked(self) -> dict[str, Any]:
+        keys = {name: key.hex() for name, key in self._keys.items()}
+        return {**self._common, "arms": (_ARM,), "sources": self._sources, "keys": keys}
+
+    @property
     def _sources(self) -> tuple[str, ...]:
-        first = "another" if self._site.role is Role.HELD_OUT else self._site.name
-        return (first, f"{first}-too")
+        return tuple(sorted(self._others if self._site.role is Role.HELD_OUT else {*self._others, self._site.name}))
 
     @property
     def _encoder(self) -> Arrays:
         return {f"{_ARM}/{name}": array for name, array in encoder_arrays(self._weights).items()}
 
-    @cached_property
-    def _latents(self) -> NDArray[np.float32]:
-        model = load_encoder(_RUN.model, encoder_arrays(self._weights))
-        return encode(model, self._site.data.train, _RUN.train.batch_size)
-
     @property
-    def _standard(self) -> Arrays:
-        pooled = pooled_sums(dict.fromkeys(self._sources, latent_sums(self._latents)))
-        return to_arrays(f"{_ARM}/standard", Standard.of(pooled))
-
-    @property
-    def _references(self) -> Arrays:
-        """The models that scores are made with, as far as these frames give any."""
-        arrays: Arrays = {f"{_ARM}/probe.weights": np.zeros((1, _RUN.model.latent_dim + 1))}
-        gaussians = source_gaussians(dict.fromkeys(self._sources, latent_sums(self._latents)))
-        if isinstance(gaussians, SourceGaussians):
-            arrays |= to_arrays(f"{_ARM}/gaussians", gaussians, without=("sources",))
-        subjects = self._site.data.train.subjects
-        if len(set(subjects)) >= LEAST_PROTOTYPE_SUBJECTS:
-            own = prototypes(self._latents, subjects)
-            pooled = pooled_prototypes(dict.fromkeys(self._sources, own), _RUN.shift.k)
-            if isinstance(pooled, Prototypes):
-                arrays |= to_arrays(f"{_ARM}/prototypes", pooled)
-        return arrays
+    def _statistics(self) -> Arrays:
+        """What the sources have sealed: this site, where it is one, and others who have the same frames."""
+        if self._site.name not in self._keys:  # nothing is sealed for a site that would not give a key
+            return {}
+        encoder = encoder_arrays(self._weights)
+        latents = encode(load_encoder(_RUN.model, encoder), self._site.data.train, _RUN.train.batch_size)
+        subjects = tuple(str(place) for place in range(max(len(latents), 2 * LEAST_PROTOTYPE_SUBJECTS)))
+        latents = np.resize(latents, (len(subjects), latents.shape[1]))
+        told = dict(self._own)
+        for name, private in self._others.items():
+            group = Group(name, private, self._sources, self._keys, about({_ARM: digest(encoder)}))
+            told[f"statistics/{name}"] = group.seal("statistics", tell_statistics(group, _ARM, latents, subjects))
+        return told
 
 
 def _ask() -> Ask:

@@ -12,7 +12,9 @@ from roiae.kit import Name
 SITE_CONFIG = "site.yaml"
 
 # Statistics, probe steps and scores tell more of a site's latents than sums of errors do: see docs/SHIFT.md.
-RequestKind = Literal["train", "evaluate", "query.calibrate", "query.statistics", "query.probe", "query.scores"]
+RequestKind = Literal[
+    "train", "evaluate", "query.calibrate", "query.keys", "query.statistics", "query.probe", "query.scores"
+]
 ALLOWED_BY_DEFAULT: tuple[RequestKind, ...] = ("train", "evaluate", "query.calibrate")
 
 
@@ -25,7 +27,7 @@ class Limits(_Section):
 
     requests: frozenset[RequestKind] = Field(
         frozenset(ALLOWED_BY_DEFAULT),
-        description="what is answered; query.statistics, query.probe and query.scores may be added, see docs/SHIFT.md",
+        description="what is answered; query.keys, .statistics, .probe and .scores may be added, see docs/SHIFT.md",
     )
     max_local_epochs: int = Field(10, ge=1, description="passes over the training split in one round")
     min_frames: int = Field(20, ge=1, description="training frames below which nothing is trained")

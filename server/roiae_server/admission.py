@@ -5,22 +5,23 @@ Each check returns the reply's numbers as `rounds.jsonl` records them, and raise
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from roiae.contract import NUM_EXAMPLES, VALIDATION, Arrays, Reply, ShiftArm, check_arrays
+from roiae.contract import NUM_EXAMPLES, SHIFT_ARMS, VALIDATION, Arrays, Reply, check_arrays
 from roiae.errors import Reason, RefusalError
 from roiae.metrics import Quality
-from roiae.shift.checks import check_prototypes
-from roiae.shift.knn import Prototypes
-from roiae.shift.mahalanobis import LatentSums
-from roiae.shift.probe import BINS, ProbeQuestion, ProbeReading, ProbeSums
+from roiae.shift.group import KEY_BYTES
+from roiae.shift.messages import Choice
+from roiae.shift.newton import STRENGTHS
+from roiae.shift.probe import BINS, ProbeReading
 from roiae.shift.wire import from_arrays, has, to_arrays
 
 Metrics = dict[str, float]
 Admit = Callable[[Reply], Metrics]
 
-_ROUNDING = 1e-9  # of float64 sums over float32 latents
+MOST_FRAMES = 10_000_000  # that one site scores
 
 
 def admit_update(reply: Reply, terms: Collection[str], sent: Arrays, max_norm: float) -> Metrics:
@@ -53,56 +54,53 @@ def admit_evaluation(reply: Reply) -> Metrics:
     return _means(reply.metrics)
 
 
-def admit_statistics(reply: Reply, arms: Sequence[str], dim: int) -> Metrics:
-    """An answer to `query.statistics`: for each arm the sums of latents of that dimension, and prototypes."""
+def admit_key(reply: Reply) -> Metrics:
+    """An answer to `query.keys`: a public key and a number of frames."""
     _check_numbers(reply.metrics, {NUM_EXAMPLES})
-    known: Arrays = {}
-    moments: list[LatentSums] = []
-    for arm in arms:
-        sums = from_arrays(LatentSums, f"{arm}/sums", reply.arrays)
-        means = from_arrays(Prototypes, f"{arm}/prototypes", reply.arrays)
-        if sums.total.shape != (dim,) or sums.outer.shape != (dim, dim):
-            raise RefusalError(Reason.ARRAYS_MISMATCH, "sums are not those of latents of the model's dimension")
-        check_prototypes(means, dim, 1)
-        if sums.frames != reply.metrics[NUM_EXAMPLES] or means.frames.sum() != sums.frames:
-            raise RefusalError(Reason.BAD_METRICS, "the reply, its sums and its prototypes count different frames")
-        known |= to_arrays(f"{arm}/sums", sums) | to_arrays(f"{arm}/prototypes", means)
-        moments.append(sums)
-    check_arrays(reply.arrays, known)
-    for sums in moments:
-        values = np.linalg.eigvalsh(sums.scatter)
-        if values[0] < -_ROUNDING * np.trace(sums.outer) or not np.allclose(sums.outer, sums.outer.T):
-            raise RefusalError(Reason.BAD_METRICS, "a second moment is not one of any frames with that mean")
+    check_arrays(reply.arrays, {"key": np.zeros(KEY_BYTES, dtype=np.uint8)})
     return dict(reply.metrics)
 
 
-def admit_probe(reply: Reply, questions: Mapping[ShiftArm, ProbeQuestion]) -> Metrics:
-    """An answer to `query.probe`: finite sums for each fit that was asked about."""
+def admit_statistics(reply: Reply) -> Metrics:
+    """An answer to `query.statistics`: one sealed message."""
     _check_numbers(reply.metrics, {NUM_EXAMPLES})
-    expected: Arrays = {}
-    for arm, question in questions.items():
-        fits, sources = len(question.folds), len(question.sources)
-        one = np.zeros(fits)
-        spread = np.zeros((fits, sources * (sources - 1) // 2))
-        expected |= to_arrays(f"{arm}/probe", ProbeSums(one, np.zeros_like(question.weights), spread, one, one))
+    check_arrays(reply.arrays, _sealed("statistics", reply.arrays))
+    return dict(reply.metrics)
+
+
+def admit_probe(reply: Reply) -> Metrics:
+    """An answer to `query.probe`: one sealed message, and at the end what the coordinator is told of the probe."""
+    _check_numbers(reply.metrics, {NUM_EXAMPLES, "done"})
+    expected = _sealed("probe", reply.arrays)
+    for arm in SHIFT_ARMS:
+        if reply.metrics["done"] and has(f"{arm}/choice", reply.arrays):
+            choice = from_arrays(Choice, f"{arm}/choice", reply.arrays)
+            strengths = np.zeros((min(len(STRENGTHS), choice.log_loss.size // 2), 2))
+            expected |= to_arrays(f"{arm}/choice", replace(choice, log_loss=strengths))
     check_arrays(reply.arrays, expected)
     return dict(reply.metrics)
 
 
-def admit_scores(reply: Reply, arms: Sequence[str], sent: Arrays) -> Metrics:
-    """An answer to `query.scores`: a number a frame for each score whose model was sent, and the probe's reading."""
-    scores = np.zeros(reply.arrays.get(f"{arms[0]}/scores.mahalanobis", np.empty(0)).size)
-    if reply.metrics != {"frames": len(scores)} or not len(scores):
+def admit_scores(reply: Reply, arms: Sequence[str]) -> Metrics:
+    """An answer to `query.scores`: a number a frame for each score that could be had, and the probe's reading."""
+    frames = reply.metrics.get("frames", 0)
+    if set(reply.metrics) != {"frames"} or not 1 <= frames <= MOST_FRAMES or frames % 1:
         raise RefusalError(Reason.BAD_METRICS, "expected the number of frames that were scored")
     expected: Arrays = {}
     for arm in arms:
-        expected[f"{arm}/scores.mahalanobis"] = scores
-        if has(f"{arm}/prototypes", sent):
-            expected[f"{arm}/scores.knn"] = scores
-        if has(f"{arm}/standard", sent):
-            expected |= _admit_reading(arm, reply.arrays, len(scores))
+        scores = {name: np.zeros(int(frames)) for name in (f"{arm}/scores.mahalanobis", f"{arm}/scores.knn")}
+        expected |= {name: array for name, array in scores.items() if name in reply.arrays}
+        if f"{arm}/scores.mahalanobis" in reply.arrays:
+            expected[f"{arm}/shrinkage"] = np.zeros(())
+        if has(f"{arm}/reading", reply.arrays):
+            expected |= _admit_reading(arm, reply.arrays, int(frames))
     check_arrays(reply.arrays, expected)
     return dict(reply.metrics)
+
+
+def _sealed(name: str, arrays: Arrays) -> Arrays:
+    """A sealed message may have any length."""
+    return {name: np.zeros(arrays.get(name, np.empty(0)).size, dtype=np.uint8)}
 
 
 def _admit_reading(arm: str, arrays: Arrays, frames: int) -> Arrays:

@@ -1,7 +1,8 @@
 """How far the held-out hospital lies from the sources, at the encoders of phase 1 and phase 2: `shift.json`.
 
-Three kinds of exchange: the sources' statistics once, the provenance probe's steps, and one scoring. A site that does
-not answer is left out of what follows; a score that cannot be had becomes a reason, and the run goes on.
+The coordinator carries what hospitals have sealed for each other, and reads none of it: their keys, the sources'
+statistics, the provenance probe's steps. What it is told are the scores. A score that cannot be had becomes a reason,
+and the run goes on.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,14 +10,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from roiae.config import RunConfig
-from roiae.contract import Arrays, ProbeTask, Reply, ScoreTask, ShiftArm, StatisticsTask, Task
-from roiae.shift.knn import Prototypes, pooled_prototypes
-from roiae.shift.mahalanobis import LatentSums, SourceGaussians, source_gaussians
-from roiae.shift.newton import Probe, fit_probes
-from roiae.shift.outcome import NotComputed
-from roiae.shift.probe import ProbeQuestion, ProbeReading, ProbeSums
-from roiae.shift.wire import from_arrays, to_arrays
-from roiae_server.admission import Admit, admit_probe, admit_scores, admit_statistics
+from roiae.contract import (
+    MOST_STEPS,
+    NUM_EXAMPLES,
+    Arrays,
+    KeysTask,
+    ProbeTask,
+    Reply,
+    ScoreTask,
+    ShiftArm,
+    StatisticsTask,
+    Task,
+)
+from roiae.shift.group import LEAST_SOURCES
+from roiae.shift.messages import Choice
+from roiae.shift.outcome import NotComputed, WhyNot
+from roiae.shift.probe import ProbeReading
+from roiae.shift.wire import from_arrays, has
+from roiae_server.admission import Admit, admit_key, admit_probe, admit_scores, admit_statistics
 from roiae_server.report.shift_json import detection_json, not_computed_json, provenance_json, scores_json
 
 # One exchange: the task, its arrays, the sites that are asked, and the check of a reply → the admitted replies.
@@ -26,21 +37,21 @@ SCORES = ("mahalanobis", "knn", "provenance")
 
 
 @dataclass(frozen=True)
-class Reference:
-    """What one encoder's frames are held against."""
+class _Group:
+    """Who scores together."""
 
-    gaussians: SourceGaussians
-    prototypes: Prototypes | NotComputed
-    probe: Probe | NotComputed
+    sources: tuple[str, ...]
+    keys: dict[str, str]  # public, hexadecimal, of the sources and the held-out site
+    frames: int  # training frames of the sources
 
-    def arrays(self) -> Arrays:
-        """As the sites get it; what could not be computed is not there."""
-        arrays = to_arrays("gaussians", self.gaussians, without=("sources",))
-        if isinstance(self.prototypes, Prototypes):
-            arrays |= to_arrays("prototypes", self.prototypes)
-        if isinstance(self.probe, Probe):
-            arrays |= to_arrays("standard", self.probe.standard) | {"probe.weights": self.probe.weights}
-        return arrays
+
+@dataclass(frozen=True)
+class _Fitted:
+    """How the probe's steps ended."""
+
+    step: int  # the last
+    sealed: Arrays  # the result, as the first source has sealed it
+    choices: Mapping[ShiftArm, Choice]
 
 
 @dataclass(frozen=True)
@@ -59,99 +70,125 @@ class ShiftScoring:
 
     def run(self, sources: Sequence[str], holdout: str) -> dict[str, Any]:
         """The content of `shift.json`: by arm, each score, or the reason why it was not computed."""
-        statistics = self._ask_statistics(sources)
-        moments = {
-            arm: {s: from_arrays(LatentSums, f"{arm}/sums", reply.arrays) for s, reply in statistics.items()}
-            for arm in self.encoders
+        group = self._ask_keys(sources, holdout)
+        if isinstance(group, NotComputed):
+            return self._nothing(group, holdout, [])
+        statistics = self._ask_statistics(group)
+        if isinstance(statistics, NotComputed):
+            return self._nothing(statistics, holdout, group.sources)
+        fitted = self._fit(group, statistics)
+        replies = self._ask_scores(group, statistics, fitted, holdout)
+        report: dict[str, Any] = {"holdout": holdout, "sources": list(group.sources)}
+        for arm in self.encoders:
+            report[arm] = self._outcome(arm, group, fitted, replies, holdout)
+        return report
+
+    def _nothing(self, why: NotComputed, holdout: str, sources: Sequence[str]) -> dict[str, Any]:
+        report: dict[str, Any] = {"holdout": holdout, "sources": sorted(sources)}
+        for arm in self.encoders:
+            report[arm] = {**{name: not_computed_json(why) for name in SCORES}, "scores": {}}
+        return report
+
+    def _ask_keys(self, sources: Sequence[str], holdout: str) -> _Group | NotComputed:
+        replies = self.exchange(KeysTask(**self.common), {}, [*sources, holdout], admit_key)
+        keys = {site: reply.arrays["key"].tobytes().hex() for site, reply in replies.items()}
+        if holdout not in keys:
+            return NotComputed(WhyNot.NO_FRAMES, "the held-out site takes no part")
+        frames = {site: int(reply.metrics[NUM_EXAMPLES]) for site, reply in replies.items() if site != holdout}
+        if len(frames) < LEAST_SOURCES:
+            return NotComputed(WhyNot.ONE_SOURCE, f"{len(frames)} sources take part; {LEAST_SOURCES} are needed")
+        return _Group(tuple(sorted(frames)), keys, sum(frames.values()))
+
+    def _ask_statistics(self, group: _Group) -> Arrays | NotComputed:
+        """What all sources have sealed, by `statistics/<site>`."""
+        task = StatisticsTask(**self._asked(group))
+        replies = self.exchange(task, self._encoders, group.sources, admit_statistics)
+        if missing := len(group.sources) - len(replies):
+            return _dropped_out(missing)
+        return {f"statistics/{site}": reply.arrays["statistics"] for site, reply in replies.items()}
+
+    def _fit(self, group: _Group, statistics: Arrays) -> _Fitted | NotComputed:
+        """Carry the sources' steps from each to all, until they say that the probe is fitted."""
+        carried = statistics
+        for step in range(1, MOST_STEPS + 2):
+            task = ProbeTask(**self._asked(group), step=step)
+            replies = self.exchange(task, self._encoders | carried, group.sources, admit_probe)
+            if missing := len(group.sources) - len(replies):
+                return _dropped_out(missing)
+            if all(reply.metrics["done"] for reply in replies.values()):
+                break
+            carried = {f"probe/{site}": reply.arrays["probe"] for site, reply in replies.items()}
+        first = replies[group.sources[0]].arrays
+        choices = {
+            arm: from_arrays(Choice, f"{arm}/choice", first) for arm in self.encoders if has(f"{arm}/choice", first)
         }
-        made = {arm: source_gaussians(by_source) for arm, by_source in moments.items()}
-        gaussians = {arm: of for arm, of in made.items() if isinstance(of, SourceGaussians)}
-        report: dict[str, Any] = {"holdout": holdout, "sources": sorted(statistics)}
-        for arm, of in made.items():
-            if isinstance(of, NotComputed):  # without the covariance there is neither a k-NN score nor a probe
-                report[arm] = {**{name: not_computed_json(of) for name in SCORES}, "scores": {}}
-        if gaussians:
-            probes = fit_probes(self._ask_step, {arm: moments[arm] for arm in gaussians})
-            references = {
-                arm: Reference(of, self._prototypes(arm, statistics), probes[arm]) for arm, of in gaussians.items()
-            }
-            replies = self._ask_scores(references, holdout)
-            report |= {arm: self._outcome(arm, of, replies, holdout) for arm, of in references.items()}
-        return {name: report[name] for name in ("holdout", "sources", *self.encoders)}
+        return _Fitted(step, {"probe": first["probe"]}, choices)
 
-    def _ask_statistics(self, sources: Sequence[str]) -> dict[str, Reply]:
-        arms, dim = tuple(self.encoders), self.config.model.latent_dim
-        task = StatisticsTask(**self.common, arms=arms)
-        return self.exchange(task, self._encoders(arms), sources, lambda reply: admit_statistics(reply, arms, dim))
+    def _ask_scores(
+        self, group: _Group, statistics: Arrays, fitted: _Fitted | NotComputed, holdout: str
+    ) -> dict[str, Reply]:
+        step, sealed = (fitted.step, fitted.sealed) if isinstance(fitted, _Fitted) else (None, {})
+        task = ScoreTask(**self._asked(group), k=self.config.shift.k, step=step)
+        arrays = self._encoders | statistics | sealed
+        return self.exchange(task, arrays, [*group.sources, holdout], lambda reply: admit_scores(reply, task.arms))
 
-    def _prototypes(self, arm: ShiftArm, statistics: Mapping[str, Reply]) -> Prototypes | NotComputed:
-        sent = {site: from_arrays(Prototypes, f"{arm}/prototypes", r.arrays) for site, r in statistics.items()}
-        return pooled_prototypes(sent, self.config.shift.k)
-
-    def _ask_step(self, questions: Mapping[str, ProbeQuestion]) -> dict[str, dict[str, ProbeSums]]:
-        """One exchange for `fit_probes`; a site that does not answer, or refuses, is missing from every arm."""
-        asked = {arm: questions[arm] for arm in self.encoders if arm in questions}
-        sources = next(iter(asked.values())).sources
-        folds = {arm: tuple(question.folds.tolist()) for arm, question in asked.items()}
-        task = ProbeTask(**self.common, arms=tuple(asked), sources=sources, folds=folds)
-        arrays = self._encoders(task.arms)
-        for arm, question in asked.items():
-            arrays |= to_arrays(f"{arm}/standard", question.standard) | {f"{arm}/probe.weights": question.weights}
-        replies = self.exchange(task, arrays, sources, lambda reply: admit_probe(reply, asked))
-        return {
-            arm: {site: from_arrays(ProbeSums, f"{arm}/probe", reply.arrays) for site, reply in replies.items()}
-            for arm in asked
-        }
-
-    def _ask_scores(self, references: Mapping[ShiftArm, Reference], holdout: str) -> dict[str, Reply]:
-        sources = next(iter(references.values())).gaussians.sources
-        task = ScoreTask(
-            **self.common,
-            arms=tuple(references),
-            sources=sources,
-            probe_sources=_probe_sources(references),
-            k=self.config.shift.k,
-        )
-        arrays = self._encoders(task.arms)
-        for arm, of in references.items():
-            arrays |= {f"{arm}/{name}": array for name, array in of.arrays().items()}
-        return self.exchange(task, arrays, [*sources, holdout], lambda reply: admit_scores(reply, task.arms, arrays))
-
-    def _outcome(self, arm: ShiftArm, of: Reference, replies: Mapping[str, Reply], holdout: str) -> dict[str, Any]:
+    def _outcome(
+        self,
+        arm: ShiftArm,
+        group: _Group,
+        fitted: _Fitted | NotComputed,
+        replies: Mapping[str, Reply],
+        holdout: str,
+    ) -> dict[str, Any]:
         """One arm's part of `shift.json`."""
-        own = {
-            "mahalanobis": {"shrinkage": of.gaussians.shrinkage},
-            "knn": of.prototypes if isinstance(of.prototypes, NotComputed) else {"k": self.config.shift.k},
-        }
         outcome: dict[str, Any] = {}
         scores: dict[str, dict[str, list[float]]] = {}
-        for name, settings in own.items():
-            if isinstance(settings, NotComputed):
-                outcome[name] = not_computed_json(settings)
+        settings: dict[str, dict[str, Any]] = {"mahalanobis": {}, "knn": {"k": self.config.shift.k}}
+        for name, given in settings.items():
+            by_site = {
+                site: reply.arrays[f"{arm}/scores.{name}"]
+                for site, reply in replies.items()
+                if f"{arm}/scores.{name}" in reply.arrays
+            }
+            if replies and not by_site:
+                outcome[name] = not_computed_json(self._why_no_score(name, group))
                 continue
-            by_site = {site: reply.arrays[f"{arm}/scores.{name}"] for site, reply in replies.items()}
-            outcome[name] = detection_json(by_site, holdout, self.config.seed) | settings
+            outcome[name] = detection_json(by_site, holdout, self.config.seed) | given
             scores[name] = scores_json(by_site)
-        outcome["provenance"] = _provenance(arm, of.probe, replies, holdout)
+        if "auroc" in outcome["mahalanobis"]:
+            outcome["mahalanobis"]["shrinkage"] = float(replies[holdout].arrays[f"{arm}/shrinkage"])
+        outcome["provenance"] = _provenance(arm, group, fitted, replies, holdout)
         return {**outcome, "scores": scores}
 
-    def _encoders(self, arms: Sequence[ShiftArm]) -> Arrays:
-        return {f"{arm}/{name}": array for arm in arms for name, array in self.encoders[arm].items()}
+    def _why_no_score(self, name: str, group: _Group) -> NotComputed:
+        """The reasons for which sites that answer leave a score out."""
+        k = self.config.shift.k
+        if name == "knn" and group.frames < k:
+            return NotComputed(WhyNot.FEW_FRAMES, f"{group.frames} training frames have no {k}-th neighbour")
+        return NotComputed(WhyNot.CONSTANT, "the latents of each source hospital are all the same")
+
+    def _asked(self, group: _Group) -> dict[str, Any]:
+        return {**self.common, "arms": tuple(self.encoders), "sources": group.sources, "keys": group.keys}
+
+    @property
+    def _encoders(self) -> Arrays:
+        return {f"{arm}/{name}": array for arm, arrays in self.encoders.items() for name, array in arrays.items()}
 
 
-def _probe_sources(references: Mapping[ShiftArm, Reference]) -> tuple[str, ...]:
-    """The probes of all arms are fitted together, over the sources that stayed to the end."""
-    return next((of.probe.sources for of in references.values() if isinstance(of.probe, Probe)), ())
+def _dropped_out(missing: int) -> NotComputed:
+    return NotComputed(WhyNot.DROPPED_OUT, f"{missing} sources dropped out, and there is no sum without them")
 
 
 def _provenance(
-    arm: ShiftArm, probe: Probe | NotComputed, replies: Mapping[str, Reply], holdout: str
+    arm: ShiftArm, group: _Group, fitted: _Fitted | NotComputed, replies: Mapping[str, Reply], holdout: str
 ) -> dict[str, Any]:
-    if isinstance(probe, NotComputed):
-        return not_computed_json(probe)
+    if isinstance(fitted, NotComputed):
+        return not_computed_json(fitted)
+    if arm not in fitted.choices:
+        return not_computed_json(NotComputed(WhyNot.NOT_CONVERGED, "the provenance probe did not converge"))
     readings = {
         site: from_arrays(ProbeReading, f"{arm}/reading", reply.arrays)
         for site, reply in replies.items()
-        if site in (*probe.sources, holdout)
+        if has(f"{arm}/reading", reply.arrays)
     }
-    return provenance_json(probe, readings, holdout)
+    return provenance_json(fitted.choices[arm], len(group.sources), readings, holdout)

@@ -17,9 +17,12 @@ from roiae.errors import Reason, RefusalError
 from roiae.losses import TERMS
 
 Arrays = dict[str, NDArray[Any]]  # a model's weights by name, float32; the names and order of its state dict
+SiteName = Annotated[str, Field(min_length=1, max_length=128)]
+PublicKey = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="X25519")]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 NUM_EXAMPLES = "num-examples"  # Flower's own key for the weight of a reply: its training frames
+MOST_STEPS = 26  # of the provenance probe: with keys, statistics, the result and scores 30 exchanges
 VALIDATION = "validation_"  # before the quality sums of the weights that a site received
 
 
@@ -71,32 +74,41 @@ ShiftArm = Literal["phase1", "phase2"]  # whose encoders are compared
 SHIFT_ARMS: tuple[ShiftArm, ...] = get_args(ShiftArm)
 
 
+class KeysTask(_Task):
+    """Take part in a scoring: a public key, made for it, and the number of training frames, or of frames to score."""
+
+
 class _ShiftTask(_Task):
     """About the latents of frozen encoders, whose arrays come as `<arm>/<name in the model's state>`."""
 
     arms: tuple[ShiftArm, ...] = Field(min_length=1)
 
 
-class StatisticsTask(_ShiftTask):
-    """Sums and prototypes of the training split's latents."""
+class _GroupTask(_ShiftTask):
+    """Comes with what hospitals have sealed for each other, which the coordinator carries."""
+
+    sources: tuple[SiteName, ...] = Field(min_length=2, description="whose sums are added, and none without the others")
+    keys: dict[SiteName, PublicKey] = Field(description="of these and of the held-out site")
 
 
-class ProbeTask(_ShiftTask):
-    """One step of the provenance probe: `<arm>/standard.…` and `<arm>/probe.weights` come with it."""
-
-    sources: tuple[str, ...] = Field(min_length=2)
-    folds: dict[ShiftArm, tuple[int, ...]] = Field(description="the fold that each fit leaves out")
+class StatisticsTask(_GroupTask):
+    """Moments and prototypes of the training split's latents."""
 
 
-class ScoreTask(_ShiftTask):
-    """Score the validation split, or all frames of a held-out site, with the models that come as `<arm>/…`."""
+class ProbeTask(_GroupTask):
+    """One step of the provenance probe, from the statistics (`statistics/<site>`) or the last step (`probe/<site>`)."""
 
-    sources: tuple[str, ...] = Field(min_length=2)
-    probe_sources: tuple[str, ...] = Field(description="those that stayed to the probe's end; empty without a probe")
+    step: int = Field(ge=1, le=1 + MOST_STEPS, description="the last one tells the result")
+
+
+class ScoreTask(_GroupTask):
+    """Score the validation split, or all frames of a held-out site, with what `statistics/<site>` and `probe` say."""
+
     k: int = Field(ge=1)
+    step: int | None = Field(description="of the probe, that `probe/<first source>` tells the result of")
 
 
-ShiftTask = StatisticsTask | ProbeTask | ScoreTask
+ShiftTask = KeysTask | StatisticsTask | ProbeTask | ScoreTask
 Task = TrainTask | CalibrateTask | EvaluateTask | ShiftTask
 
 # The name under which each task crosses the wire: Flower routes by it.
@@ -104,6 +116,7 @@ TASKS: Mapping[str, type[Task]] = {
     "train": TrainTask,
     "query.calibrate": CalibrateTask,
     "evaluate": EvaluateTask,
+    "query.keys": KeysTask,
     "query.statistics": StatisticsTask,
     "query.probe": ProbeTask,
     "query.scores": ScoreTask,

@@ -16,6 +16,7 @@ from roiae.contract import (
     Arrays,
     CalibrateTask,
     EvaluateTask,
+    KeysTask,
     Reply,
     Request,
     ScoreTask,
@@ -48,7 +49,7 @@ class Site:
                 query asks for more than may be told.
         """
         task = request.task
-        if self.role is Role.HELD_OUT and not isinstance(task, EvaluateTask | ScoreTask):
+        if self.role is Role.HELD_OUT and not isinstance(task, EvaluateTask | KeysTask | ScoreTask):
             raise RefusalError(Reason.HELD_OUT, f"{self.name} is held out: it is scored, and contributes nothing")
         began = time.perf_counter()
         torch.set_num_threads(task.threads)

@@ -130,7 +130,7 @@ def reason_of(answer: Answer) -> str:
         ("evaluate", "[" * 100_000, Reason.BAD_REQUEST),
         ("train", EVALUATE.model_dump_json(), Reason.BAD_REQUEST),
         ("evaluate", EVALUATE.model_copy(update={"batch_size": 1000}).model_dump_json(), Reason.NOT_ALLOWED),
-        ("query.statistics", EVALUATE.model_dump_json()[:-1] + ',"arms":["phase1"]}', Reason.NOT_ALLOWED),
+        ("query.keys", EVALUATE.model_dump_json(), Reason.NOT_ALLOWED),
     ],
 )
 def test_what_is_not_allowed_is_refused_and_written_down(

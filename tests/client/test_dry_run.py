@@ -50,12 +50,13 @@ def rows(hospitals: Path, open_site: Open) -> Callable[..., dict[str, str]]:
 def test_shift_queries_are_asked_as_a_coordinator_would_and_not_remembered(
     rows: Callable[..., dict[str, str]], tmp_path: Path
 ) -> None:
-    kinds = ["query.statistics", "query.probe", "query.scores"]
+    kinds = ["query.keys", "query.statistics", "query.probe", "query.scores"]
     left = rows(Limits(requests=frozenset(kinds)))
 
     assert list(left) == kinds
-    assert "phase1/sums.total 128" in left["query.statistics"]
-    assert "phase1/probe.gradient 1×1×129" in left["query.probe"]
+    assert "key 32" in left["query.keys"]
+    assert "statistics 2" in left["query.statistics"]  # some 260,000 bytes, sealed
+    assert "probe " in left["query.probe"]
     assert "phase1/scores.mahalanobis 2" in left["query.scores"]
     assert not (tmp_path / "state").exists()
 
@@ -82,4 +83,8 @@ def test_what_the_sites_limits_refuse_is_shown_as_refused(rows: Callable[..., di
 def test_a_held_out_site_gives_quality_and_scores_alone(rows: Callable[..., dict[str, str]]) -> None:
     left = rows(Limits(requests=frozenset(TASKS), min_frames=10, min_local_steps=1), Role.HELD_OUT)
 
-    assert [kind for kind, row in left.items() if "held-out-site" not in row] == ["evaluate", "query.scores"]
+    assert [kind for kind, row in left.items() if "held-out-site" not in row] == [
+        "evaluate",
+        "query.keys",
+        "query.scores",
+    ]

@@ -35,7 +35,7 @@ def test_a_run_asks_each_step_of_the_right_sites(federate: Federate, read_lines:
         assert {step: asked[step, source] for step in ("phase1", "calibrate", "phase2", "control", "score")} == {
             "phase1": 3, "calibrate": 1, "phase2": 2, "control": 2, "score": 3,
         }  # fmt: skip
-    assert {step for step, site in asked if site == "dddd"} == {"score"}
+    assert {step for step, site in asked if site == "dddd"} == {"score", "shift"}
     assert status(run) == ("done", None)
 
 

@@ -8,11 +8,10 @@ import torch
 from pytorch_msssim import ms_ssim
 
 from roiae.config import Role, StrategyConfig
-from roiae.contract import Arrays, CalibrateTask, Request, StatisticsTask, TrainTask
+from roiae.contract import Arrays, CalibrateTask, KeysTask, Reply, Request, TrainTask
 from roiae.data.site_data import FrameSet
 from roiae.errors import Reason
 from roiae.model import Autoencoder
-from roiae.shift.latents import encoder_arrays
 from roiae.site import Site
 from roiae.training import load_arrays
 from roiae_client.flower.app import client_app
@@ -51,17 +50,22 @@ def test_a_reply_crosses_the_wire_unchanged(
     assert size < outcome.bytes_in < size * 1.1
 
 
-def test_a_shift_query_crosses_the_wire_unchanged(make_site: Callable[..., Site], initial: Arrays) -> None:
-    """Numbers without a dimension and float64 among its arrays."""
-    site = make_site("a", train=52)
-    task = StatisticsTask(model=MODEL, batch_size=16, threads=1, arms=("phase1",))
-    request = Request(task, {f"phase1/{name}": array for name, array in encoder_arrays(initial).items()})
+def test_a_shift_query_crosses_the_wire_unchanged(make_site: Callable[..., Site]) -> None:
+    """Numbers without a dimension, float64 and bytes among its arrays."""
 
-    outcome = exchange([site], request)["a"]
+    class Desk(Site):
+        def answer(self, request: Request) -> Reply:
+            return Reply({}, {"number": np.array(3.5), "bytes": np.arange(7, dtype=np.uint8), "none": np.empty(0)}, 0.0)
+
+    site = make_site("a")
+    desk = Desk(site.name, site.role, site.data, site.privacy, site.state)
+    request = Request(KeysTask(model=MODEL, batch_size=16, threads=1), {})
+
+    outcome = exchange([desk], request)["a"]
 
     assert outcome.reply is not None
-    direct = site.answer(request).arrays
-    assert direct["phase1/sums.frames"].shape == ()
+    direct = desk.answer(request).arrays
+    assert outcome.reply.arrays["number"].shape == ()
     assert {n: (a.dtype, a.tobytes()) for n, a in outcome.reply.arrays.items()} == {
         n: (a.dtype, a.tobytes()) for n, a in direct.items()
     }

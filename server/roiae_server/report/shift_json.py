@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roiae.shift.detection import detection
-from roiae.shift.newton import Probe
+from roiae.shift.messages import Choice
 from roiae.shift.outcome import Matrix, NotComputed, WhyNot
 from roiae.shift.probe import ProbeReading
 
@@ -27,20 +27,20 @@ def detection_json(scores: Mapping[str, Matrix], holdout: str, seed: int) -> dic
     }
 
 
-def provenance_json(probe: Probe, readings: Mapping[str, ProbeReading], holdout: str) -> dict[str, Any]:
-    """Accuracy on the probe's sources, and how sure it is of the held-out site; `readings` of those sites alone."""
+def provenance_json(probe: Choice, classes: int, readings: Mapping[str, ProbeReading], holdout: str) -> dict[str, Any]:
+    """Accuracy on the probe's sources, `classes` of them, and how sure it is of the held-out site."""
     of_sources = [reading for site, reading in sorted(readings.items()) if site != holdout]
     if holdout not in readings or not of_sources:
         missing = "the held-out site" if of_sources else "the sources"
         return not_computed_json(NotComputed(WhyNot.NO_FRAMES, f"no frame of {missing} was read by the probe"))
     sources, held_out = sum(of_sources[1:], of_sources[0]), readings[holdout]
-    means, classes = held_out.means(), len(probe.sources)
+    means = held_out.means()
     return {
         "accuracy": sources.means()["accuracy"],
         "max_softmax": means["max_softmax"],
         "entropy": means["entropy"],
         "strength": probe.strength,
-        "log_loss": {f"{strength:g}": loss for strength, loss in probe.log_loss.items()},
+        "log_loss": {f"{strength:g}": loss for strength, loss in probe.log_loss.tolist()},
         "steps": probe.steps,
         "histograms": {
             "max_softmax": _histogram(1 / classes, 1.0, sources.softmax_histogram, held_out.softmax_histogram),

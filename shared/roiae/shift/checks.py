@@ -1,7 +1,8 @@
-"""What a site checks before it answers a shift query, so that a curious coordinator cannot make it an oracle.
+"""What a site checks before it answers a shift query, so that nobody can make it an oracle.
 
-Every bound is far from what honest statistics need (on real NT latents: means within 1 spread of the site's own,
-condition 70, 30 to 80 directions, weights of norm 6, 17 effective subjects) and far from what singles a frame out.
+The coordinator chooses none of what is checked here, but one who joined as a hospital might. Every bound is far from
+what honest statistics need (on real NT latents: means within 1 spread of the site's own, condition 70, 30 to 80
+directions, weights of norm 6, 17 effective subjects) and far from what singles a frame out.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,6 @@ from numpy.typing import NDArray
 from roiae.errors import Reason, RefusalError
 from roiae.shift.knn import LEAST_PROTOTYPE_SUBJECTS, Prototypes
 from roiae.shift.mahalanobis import LatentSums, SourceGaussians
-from roiae.shift.newton import MOST_STEPS
 from roiae.shift.outcome import Matrix
 from roiae.shift.probe import FOLDS, NO_FOLD, ProbeQuestion, Standard, effective_subjects
 
@@ -71,8 +71,8 @@ def check_gaussians(gaussians: SourceGaussians, own: LatentSums, source: str | N
         raise _refusal(f"the precision looks along {directions:.1f} directions; it would single frames out")
 
 
-def check_prototypes(pooled: Prototypes, dim: int, k: int, own: Prototypes | None = None) -> None:
-    """Prototypes of normalised latents with enough frames each; a source's own are among them.
+def check_prototypes(pooled: Prototypes, dim: int, k: int) -> None:
+    """Prototypes of normalised latents with enough frames each.
 
     Raises:
         RefusalError: `bad-request`.
@@ -88,22 +88,16 @@ def check_prototypes(pooled: Prototypes, dim: int, k: int, own: Prototypes | Non
         raise _refusal("prototypes are no means of normalised latents")
     if not 1 <= k <= pooled.frames.sum():
         raise _refusal(f"k = {k} is not between 1 and the number of training frames")
-    if own is not None:
-        distance = np.square(own.means[:, None] - pooled.means).sum(axis=2)
-        if (distance.min(axis=1) > _CLOSE**2).any():
-            raise _refusal("this site's own prototypes are not among those it was sent")
 
 
 def check_question(
-    question: ProbeQuestion, latents: NDArray[np.floating], subjects: Sequence[str], source: str, steps: int
+    question: ProbeQuestion, latents: NDArray[np.floating], subjects: Sequence[str], source: str
 ) -> None:
-    """A step of the probe speaks of many subjects and has not been asked too often; `steps` counts this one, from 1.
+    """A step of the probe speaks of many subjects.
 
     Raises:
         RefusalError: `bad-request`.
     """
-    if not 1 <= steps <= MOST_STEPS:
-        raise _refusal(f"step {steps} of the probe; at most {MOST_STEPS} are answered for a checkpoint")
     if source not in question.sources or list(question.sources) != sorted(set(question.sources)):
         raise _refusal("the probe's sources are not a sorted list with this site")
     fits = len(question.folds)

@@ -18,14 +18,11 @@ _ROUNDING = 1e-10
 
 @dataclass(frozen=True)
 class LatentSums:
-    """Sums over frames of a site's training split, float64; add two of them to pool two hospitals."""
+    """Sums over frames of a site's training split, float64."""
 
     frames: int
     total: Matrix  # [D], Σz
     outer: Matrix  # [D, D], Σzzᵀ
-
-    def __add__(self, other: "LatentSums") -> "LatentSums":
-        return LatentSums(self.frames + other.frames, self.total + other.total, self.outer + other.outer)
 
     @property
     def mean(self) -> Matrix:
@@ -48,8 +45,34 @@ class LatentSums:
 
 
 @dataclass(frozen=True)
+class SourceMoments:
+    """What the hospitals know of the sources together: of each its mean, and the scatter only of all."""
+
+    frames: Mapping[str, int]  # training frames by source
+    means: Mapping[str, Matrix]  # [D]
+    within: Matrix  # [D, D], Σ over sources of the scatter about the source's own mean
+
+    @classmethod
+    def of(cls, sums: Mapping[str, LatentSums]) -> "SourceMoments":
+        """From the sums of every source."""
+        within = sum((sums[source].scatter for source in sorted(sums)), np.zeros(()))
+        return cls({s: of.frames for s, of in sums.items()}, {s: of.mean for s, of in sums.items()}, within)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return tuple(sorted(self.frames))
+
+    @property
+    def pooled(self) -> LatentSums:
+        """All sources as one."""
+        frames = np.array([self.frames[source] for source in self.sources])
+        means = np.stack([self.means[source] for source in self.sources])
+        return LatentSums(int(frames.sum()), frames @ means, self.within + (means.T * frames) @ means)
+
+
+@dataclass(frozen=True)
 class SourceGaussians:
-    """What the coordinator sends back: sources that share one covariance."""
+    """Sources that share one covariance."""
 
     sources: tuple[str, ...]
     means: Matrix  # [K, D]
@@ -73,25 +96,15 @@ def latent_sums(latents: NDArray[np.floating]) -> LatentSums:
     return LatentSums(len(wide), wide.sum(axis=0), wide.T @ wide)
 
 
-def pooled_sums(sums: Mapping[str, LatentSums]) -> LatentSums:
-    """Coordinator side: all sources as one, added in the order of their names."""
-    first, *others = (sums[source] for source in sorted(sums))
-    return sum(others, first)
-
-
-def source_gaussians(sums: Mapping[str, LatentSums]) -> SourceGaussians | NotComputed:
-    """Coordinator side: means and precision from whichever sources answered."""
-    if len(sums) < 2:
-        return NotComputed(WhyNot.ONE_SOURCE, f"{len(sums)} source hospitals sent sums; at least 2 are needed")
-    sources = tuple(sorted(sums))
-    pooled = pooled_sums(sums)
-    within = sum((sums[source].scatter for source in sources), np.zeros_like(pooled.outer))
-    if np.trace(within) <= _ROUNDING * np.trace(pooled.outer):
+def source_gaussians(moments: SourceMoments) -> SourceGaussians | NotComputed:
+    """Means and precision of the sources."""
+    pooled = moments.pooled
+    if np.trace(moments.within) <= _ROUNDING * np.trace(pooled.outer):
         return NotComputed(WhyNot.CONSTANT, "the latents of each source hospital are all the same")
-    covariance, shrinkage = oas(within, pooled.frames)
+    covariance, shrinkage = oas(moments.within, pooled.frames)
     precision = np.linalg.inv(covariance)
-    means = np.stack([sums[source].mean for source in sources])
-    return SourceGaussians(sources, means, (precision + precision.T) / 2, shrinkage, pooled.frames)
+    means = np.stack([moments.means[source] for source in moments.sources])
+    return SourceGaussians(moments.sources, means, (precision + precision.T) / 2, shrinkage, pooled.frames)
 
 
 def oas(scatter: Matrix, frames: int) -> tuple[Matrix, float]:

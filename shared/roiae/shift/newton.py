@@ -1,9 +1,10 @@
-"""The coordinator's side of the provenance probe: safeguarded quasi-Newton steps from the sites' sums.
+"""The fit of the provenance probe: safeguarded quasi-Newton steps, which every source takes for itself.
 
-The curvature of the fits is modelled by sums that have been sent already, each site's second moment weighted with its
-mean p_k·p_m, and corrected by what gradients teach, step by step (L-BFGS, Nocedal & Wright 2006, algorithm 7.4, with
-that model as its initial matrix). A step that does not lower the loss is halved. The optimum is that of the exact
-gradient, whatever the model of the curvature. See `roiae.shift.probe` for why no Hessian is asked for.
+All sources see the same sums, so all of them ask themselves the same next question; no one else needs to know it. The
+curvature of the fits is modelled by the pooled scatter and the sources' means, weighted with the mean p_k·p_m, and
+corrected by what gradients teach, step by step (L-BFGS, Nocedal & Wright 2006, algorithm 7.4, with that model as its
+initial matrix). A step that does not lower the loss is halved. The optimum is that of the exact gradient, whatever the
+model of the curvature. See `roiae.shift.probe` for why no Hessian is asked for.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,16 +14,17 @@ from itertools import combinations
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
-from roiae.shift.mahalanobis import LatentSums, pooled_sums
+from roiae.contract import MOST_STEPS, Arrays
+from roiae.shift.mahalanobis import SourceMoments
 from roiae.shift.outcome import Matrix, NotComputed, WhyNot
 from roiae.shift.probe import FOLDS, NO_FOLD, ProbeQuestion, ProbeSums, Standard
+from roiae.shift.wire import from_arrays, to_arrays
 
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)  # C = 1/λ, as scikit-learn has it
-MOST_STEPS = 40
-_CHOOSE_BY = 28  # of these steps; a strength that is not there by then takes no part
+_CHOOSE_BY = MOST_STEPS - 10  # of these steps; a strength that is not there by then takes no part
 # A fit has arrived when its next step changes no weight by more than this share of the largest.
-_CLOSE = 1e-5
-_CLOSE_FOR_CHOICE = 1e-2  # changes the log-loss of a fold by some 1e-4 of itself
+_CLOSE = 3e-5
+_CLOSE_FOR_CHOICE = 1e-2  # changes the log-loss of a fold by some 1e-3 of itself
 _ARMIJO = 1e-4
 
 
@@ -34,11 +36,15 @@ class _Fit:
     fold: int
     weights: Matrix  # [R, D + 1], the best so far
     trial: Matrix  # [R, D + 1], asked about next
-    loss: float = np.inf  # at the weights, penalty included
-    gradient: Matrix | None = None
-    secants: tuple[tuple[Matrix, Matrix], ...] = ()  # changes of the weights and of the gradient, flat
+    gradient: Matrix  # [R, D + 1], at the weights
+    secants: Matrix  # [M, 2, R·(D + 1)], changes of the weights and of the gradient
+    left_out: Matrix  # [2], Σ log-loss, nats, and frames of the fold left out, at the weights
+    loss: float = np.inf  # at the weights, penalty included; infinite before the first answer
     change: float = np.inf  # of the step that would be next, relative to the largest weight
-    left_out: tuple[float, float] = (0.0, 0.0)  # Σ log-loss, nats, and frames of the fold left out, at the weights
+
+    @classmethod
+    def at_zero(cls, strength: float, fold: int, zero: Matrix) -> "_Fit":
+        return cls(strength, fold, zero, zero, zero, np.empty((0, 2, zero.size)), np.zeros(2))
 
 
 @dataclass(frozen=True)
@@ -54,115 +60,26 @@ class Probe:
 
 
 @dataclass(frozen=True)
-class ProbeFit:
-    """All fits for one encoder, between two steps. Every step makes a new one."""
+class _Curvature:
+    """A model of Σ p_k·p_m·xxᵀ. The frames that two sources are uncertain about are, in equal shares, their own."""
 
-    moments: Mapping[str, LatentSums]
-    standard: Standard
-    fits: tuple[_Fit, ...]
-    steps: int = 0
-    chosen: float | None = None
-    log_loss: Mapping[float, float] = field(default_factory=dict)
+    outer: Matrix  # [K, D + 1, D + 1], mean xxᵀ of each source about the pooled scatter and its own mean
+    frames: Matrix  # [K]
 
-    @property
-    def sources(self) -> tuple[str, ...]:
-        return tuple(sorted(self.moments))
+    @classmethod
+    def of(cls, moments: SourceMoments, standard: Standard) -> "_Curvature":
+        scatter = moments.within / moments.pooled.frames / np.outer(standard.std, standard.std)
+        offsets = [np.append((moments.means[s] - standard.mean) / standard.std, 1.0) for s in moments.sources]
+        outer = np.stack([np.outer(x, x) + np.pad(scatter, (0, 1)) for x in offsets])
+        return cls(outer, np.array([moments.frames[s] for s in moments.sources], dtype=np.float64))
 
-    @property
-    def active(self) -> tuple[int, ...]:
-        """Places of the fits that still ask: all until folds and fits are close enough to choose, then the chosen."""
-        if self.chosen is None:
-            return tuple(i for i, fit in enumerate(self.fits) if fit.change > _CLOSE_FOR_CHOICE)
-        return tuple(
-            i
-            for i, fit in enumerate(self.fits)
-            if fit.fold == NO_FOLD and fit.strength == self.chosen and fit.change > _CLOSE
-        )
-
-    def question(self) -> ProbeQuestion | None:
-        """What to ask every source next; None once the probe is fitted or out of steps."""
-        if not self.active or self.steps >= MOST_STEPS:
-            return None
-        fits = [self.fits[i] for i in self.active]
-        folds = np.array([fit.fold for fit in fits], dtype=np.int64)
-        return ProbeQuestion(self.sources, self.standard, np.stack([fit.trial for fit in fits]), folds)
-
-    def advance(self, answers: Mapping[str, ProbeSums]) -> "ProbeFit":
-        """One step on, from the answers of all the sources to this fit's question, in the question's order."""
-        metric = _Metric(self.moments, self.standard)
-        fits = list(self.fits)
-        pooled = sum((answers[source] for source in self.sources[1:]), answers[self.sources[0]])
-        for place, index in enumerate(self.active):
-            spread = {source: answers[source].spread[place] for source in self.sources}
-            fits[index] = _step(fits[index], pooled, place, spread, metric)
-        return _choose(replace(self, fits=tuple(fits), steps=self.steps + 1))
-
-    def result(self) -> Probe | NotComputed:
-        """The probe, once there is no question left."""
-        fit = next((f for f in self.fits if f.fold == NO_FOLD and f.strength == self.chosen), None)
-        if fit is None or fit.change > _CLOSE:
-            return NotComputed(WhyNot.NOT_CONVERGED, f"the provenance probe did not converge in {self.steps} steps")
-        # The step that would be next is smaller than the tolerance; it is taken without asking.
-        return Probe(self.sources, self.standard, fit.trial, fit.strength, dict(self.log_loss), self.steps)
-
-
-def start_probe(moments: Mapping[str, LatentSums], strengths: Sequence[float] = STRENGTHS) -> ProbeFit | NotComputed:
-    """Fits at zero weights, one a strength and fold and one a strength on all frames."""
-    if len(moments) < 2:
-        return NotComputed(WhyNot.ONE_SOURCE, f"{len(moments)} source hospitals sent sums; the probe needs 2")
-    pooled = pooled_sums(moments)
-    if not pooled.frames:
-        return NotComputed(WhyNot.NO_FRAMES, "the source hospitals have no training frames")
-    zero = np.zeros((1 if len(moments) == 2 else len(moments), len(pooled.total) + 1))
-    fits = (_Fit(strength, fold, zero, zero) for strength in strengths for fold in (NO_FOLD, *range(FOLDS)))
-    return ProbeFit(dict(moments), Standard.of(pooled), tuple(fits))
-
-
-Ask = Callable[[Mapping[str, ProbeQuestion]], Mapping[str, Mapping[str, ProbeSums]]]
-
-
-def fit_probes(
-    ask: Ask, moments: Mapping[str, Mapping[str, LatentSums]], strengths: Sequence[float] = STRENGTHS
-) -> dict[str, Probe | NotComputed]:
-    """Fit the probes of several encoders in one sequence of exchanges.
-
-    Args:
-        ask: one exchange: questions by encoder to the answers by encoder and source. A source that is missing from
-            any encoder's answers has dropped out, and all fits start again over the remaining.
-        moments: sums by encoder and source.
-    """
-    sources = set.intersection(*(set(by_source) for by_source in moments.values()))
-    while True:
-        left = {encoder: {s: by_source[s] for s in sources} for encoder, by_source in moments.items()}
-        states = {encoder: start_probe(by_source, strengths) for encoder, by_source in left.items()}
-        fits = {encoder: state for encoder, state in states.items() if isinstance(state, ProbeFit)}
-        while questions := {encoder: q for encoder, fit in fits.items() if (q := fit.question()) is not None}:
-            answers = ask(questions)
-            replied = set.intersection(*(set(answers.get(encoder, {})) for encoder in questions)) & sources
-            if replied != sources:
-                sources = replied
-                break
-            fits |= {encoder: fits[encoder].advance(answers[encoder]) for encoder in questions}
-        else:
-            refused = {encoder: state for encoder, state in states.items() if isinstance(state, NotComputed)}
-            return refused | {encoder: fit.result() for encoder, fit in fits.items()}
-
-
-class _Metric:
-    """The curvature's model: Σ over sites of (mean p_k·p_m at the site) · (Σxxᵀ at the site), penalty added."""
-
-    def __init__(self, moments: Mapping[str, LatentSums], standard: Standard) -> None:
-        self.sources = sorted(moments)
-        self.frames = {source: moments[source].frames for source in self.sources}
-        self.outer = {source: _standardised(moments[source], standard) for source in self.sources}
-
-    def solve(self, vector: Matrix, spread: Mapping[str, Matrix], penalty: float) -> Matrix:
-        """The model's inverse times a flat vector."""
-        classes, dim = len(self.sources), len(self.outer[self.sources[0]])
-        rows = 1 if classes == 2 else classes
+    def solve(self, vector: Matrix, spread: Matrix, penalty: float) -> Matrix:
+        """The inverse of the model, the penalty added, times [R, D + 1]."""
+        rows, dim = vector.shape
         blocks = np.zeros((rows, dim, rows, dim))
-        for pair, (k, m) in enumerate(combinations(range(classes), 2)):
-            block = sum((spread[s][pair] / self.frames[s] * self.outer[s] for s in self.sources), np.zeros((dim, dim)))
+        for pair, (k, m) in enumerate(combinations(range(len(self.outer)), 2)):
+            shares = spread[pair] * self.frames[[k, m]] / self.frames[[k, m]].sum()
+            block = shares[0] * self.outer[k] + shares[1] * self.outer[m]
             if rows == 1:
                 blocks[0, :, 0, :] = block
             else:
@@ -177,57 +94,103 @@ class _Metric:
         matrix = blocks.reshape(rows * dim, rows * dim)
         # Where all frames are certain, the intercept has no curvature.
         matrix[np.diag_indices_from(matrix)] += 1e-9 * max(penalty, float(np.trace(matrix)) / len(matrix))
-        solved: Matrix = cho_solve(cho_factor(matrix), vector)
-        return solved
+        solved: Matrix = cho_solve(cho_factor(matrix, overwrite_a=True), vector.ravel())
+        return solved.reshape(rows, dim)
 
 
-def _standardised(moments: LatentSums, standard: Standard) -> Matrix:
-    """[D + 1, D + 1], Σxxᵀ of x = ((z − mean)/std, 1)."""
-    offset = moments.mean - standard.mean
-    inner = (moments.scatter + moments.frames * np.outer(offset, offset)) / np.outer(standard.std, standard.std)
-    edge = (moments.frames * offset / standard.std)[:, None]
-    return np.block([[inner, edge], [edge.T, np.full((1, 1), float(moments.frames))]])
+@dataclass(frozen=True)
+class ProbeFit:
+    """All fits for one encoder, between two steps. Every step makes a new one."""
+
+    sources: tuple[str, ...]
+    standard: Standard
+    curvature: _Curvature
+    fits: tuple[_Fit, ...]
+    steps: int = 0
+    chosen: float | None = None
+    log_loss: Mapping[float, float] = field(default_factory=dict)
+
+    @property
+    def active(self) -> tuple[int, ...]:
+        """Places of the fits that still ask; once the strength is chosen, that of the chosen on all frames alone."""
+        return tuple(
+            i
+            for i, fit in enumerate(self.fits)
+            if fit.change > (_CLOSE if fit.fold == NO_FOLD else _CLOSE_FOR_CHOICE)
+            and (self.chosen is None or (fit.fold, fit.strength) == (NO_FOLD, self.chosen))
+        )
+
+    def question(self) -> ProbeQuestion | None:
+        """What every source answers next; None once the probe is fitted or out of steps."""
+        if not self.active or self.steps >= MOST_STEPS:
+            return None
+        fits = [self.fits[i] for i in self.active]
+        folds = np.array([fit.fold for fit in fits], dtype=np.int64)
+        return ProbeQuestion(self.sources, self.standard, np.stack([fit.trial for fit in fits]), folds)
+
+    def advance(self, pooled: ProbeSums) -> "ProbeFit":
+        """One step on, from the sum of all sources' answers to this fit's question, in the question's order."""
+        fits = list(self.fits)
+        for place, index in enumerate(self.active):
+            fits[index] = _step(fits[index], pooled, place, self.curvature)
+        return _choose(replace(self, fits=tuple(fits), steps=self.steps + 1))
+
+    def result(self) -> Probe | NotComputed:
+        """The probe, once there is no question left."""
+        fit = next((f for f in self.fits if f.fold == NO_FOLD and f.strength == self.chosen), None)
+        if fit is None or fit.change > _CLOSE:
+            return NotComputed(WhyNot.NOT_CONVERGED, f"the provenance probe did not converge in {self.steps} steps")
+        # The step that would be next is smaller than the tolerance; it is taken without asking.
+        return Probe(self.sources, self.standard, fit.trial, fit.strength, dict(self.log_loss), self.steps)
 
 
-def _step(fit: _Fit, pooled: ProbeSums, place: int, spread: Mapping[str, Matrix], metric: _Metric) -> _Fit:
+def start_probe(moments: SourceMoments, strengths: Sequence[float] = STRENGTHS) -> ProbeFit:
+    """Fits at zero weights, one a strength and fold and one a strength on all frames."""
+    pooled, sources = moments.pooled, moments.sources
+    standard = Standard.of(pooled)
+    zero = np.zeros((1 if len(sources) == 2 else len(sources), len(pooled.total) + 1))
+    fits = (_Fit.at_zero(strength, fold, zero) for strength in strengths for fold in (NO_FOLD, *range(FOLDS)))
+    return ProbeFit(sources, standard, _Curvature.of(moments, standard), tuple(fits))
+
+
+def _step(fit: _Fit, pooled: ProbeSums, place: int, curvature: _Curvature) -> _Fit:
     """Take the trial if it lowers the loss enough, else try half of it."""
     penalty = 1 / fit.strength
     slopes = fit.trial * penalty
     slopes[:, -1] = 0
     loss = float(pooled.loss[place] + penalty / 2 * np.square(fit.trial[:, :-1]).sum())
     gradient = pooled.gradient[place] + slopes
-    if fit.gradient is not None:
+    if np.isfinite(fit.loss):
         step = fit.trial - fit.weights
         expected = float((step * fit.gradient).sum())
         # Close to the optimum the loss no longer resolves a step; there the slope along it decides.
         flat = abs(loss - fit.loss) <= 1e-10 * abs(fit.loss) and abs(float((step * gradient).sum())) <= abs(expected)
         if not flat and not loss <= fit.loss + _ARMIJO * expected:
-            return replace(fit, trial=fit.weights + step / 2)
-        secant = (step.ravel(), (gradient - fit.gradient).ravel())
+            return replace(fit, trial=_told(fit.weights + step / 2))
+        secant = np.stack([step.ravel(), (gradient - fit.gradient).ravel()])
         if float(secant[0] @ secant[1]) > 0:
-            fit = replace(fit, secants=(*fit.secants, secant))
-    taken = replace(
-        fit,
-        weights=fit.trial,
-        loss=loss,
-        gradient=gradient,
-        left_out=(float(pooled.left_out_loss[place]), float(pooled.left_out_frames[place])),
-    )
-    step = -_inverse_times(gradient, taken.secants, lambda vector: metric.solve(vector, spread, penalty))
+            fit = replace(fit, secants=np.concatenate([fit.secants, secant[None]]))
+    left_out = np.array([pooled.left_out_loss[place], pooled.left_out_frames[place]])
+    taken = replace(fit, weights=fit.trial, loss=loss, gradient=gradient, left_out=left_out)
+    spread = pooled.spread[place]
+    step = -_inverse_times(gradient, taken.secants, lambda vector: curvature.solve(vector, spread, penalty))
     size, largest = float(np.abs(step).max()), float(np.abs(taken.weights).max())
     change = size / largest if largest else np.inf if size else 0.0
-    return replace(taken, trial=taken.weights + step, change=change)
+    return replace(taken, trial=_told(taken.weights + step), change=change)
 
 
-def _inverse_times(
-    gradient: Matrix, secants: Sequence[tuple[Matrix, Matrix]], model: Callable[[Matrix], Matrix]
-) -> Matrix:
+def _told(weights: Matrix) -> Matrix:
+    """To float32's precision, so that hospitals whose processors round differently ask the same question."""
+    return weights.astype(np.float32).astype(np.float64)
+
+
+def _inverse_times(gradient: Matrix, secants: Matrix, model: Callable[[Matrix], Matrix]) -> Matrix:
     """The inverse curvature times the gradient: the model's inverse, corrected by the secants (two-loop recursion)."""
     vector, shares = gradient.ravel(), []
-    for step, change in reversed(secants):
+    for step, change in secants[::-1]:
         shares.append(float(step @ vector) / float(step @ change))
         vector = vector - shares[-1] * change
-    vector = model(vector)
+    vector = model(vector.reshape(gradient.shape)).ravel()
     for (step, change), share in zip(secants, reversed(shares), strict=True):
         vector = vector + step * (share - float(change @ vector) / float(step @ change))
     return vector.reshape(gradient.shape)
@@ -235,7 +198,8 @@ def _inverse_times(
 
 def _choose(state: ProbeFit) -> ProbeFit:
     """Choose the strength of least log-loss once every fit is close enough, or of those that are when time is up."""
-    if state.chosen is not None or (state.active and state.steps < _CHOOSE_BY):
+    close = all(fit.change <= _CLOSE_FOR_CHOICE for fit in state.fits)
+    if state.chosen is not None or not (close or state.steps >= _CHOOSE_BY):
         return state
     log_loss = {}
     for strength in dict.fromkeys(fit.strength for fit in state.fits):
@@ -246,3 +210,28 @@ def _choose(state: ProbeFit) -> ProbeFit:
     if not log_loss:
         return state
     return replace(state, chosen=min(log_loss, key=lambda strength: log_loss[strength]), log_loss=log_loss)
+
+
+def fit_to_arrays(fit: ProbeFit) -> Arrays:
+    """All of a fit but its sources."""
+    arrays = to_arrays("standard", fit.standard) | to_arrays("curvature", fit.curvature)
+    for place, one in enumerate(fit.fits):
+        arrays |= to_arrays(f"fits.{place}", one)
+    chosen = np.nan if fit.chosen is None else fit.chosen
+    log_loss = np.array(list(fit.log_loss.items()), dtype=np.float64).reshape(-1, 2)
+    return arrays | {"steps": np.array(fit.steps), "chosen": np.array(chosen), "log_loss": log_loss}
+
+
+def fit_from_arrays(sources: tuple[str, ...], arrays: Arrays) -> ProbeFit:
+    """The fit that `fit_to_arrays` took apart."""
+    count = sum(name.endswith(".trial") for name in arrays)
+    chosen = float(arrays["chosen"])
+    return ProbeFit(
+        sources,
+        from_arrays(Standard, "standard", arrays),
+        from_arrays(_Curvature, "curvature", arrays),
+        tuple(from_arrays(_Fit, f"fits.{place}", arrays) for place in range(count)),
+        int(arrays["steps"]),
+        None if np.isnan(chosen) else chosen,
+        dict(arrays["log_loss"].tolist()),
+    )

@@ -20,6 +20,7 @@ class WhyNot(StrEnum):
     CONSTANT = "constant-latents"
     FEW_FRAMES = "fewer-frames-than-k"
     NOT_CONVERGED = "not-converged"
+    DROPPED_OUT = "source-dropped-out"
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@ Objective as scikit-learn's `LogisticRegression`: Σ −log p(source | x) + λ/2
 one row of weights for two sources, one row a source (softmax) for more. x is the latent, standardised with the pooled
 mean and standard deviation, and a 1 for the intercept.
 
-A site sends the loss, its gradient and, a pair of sources, the scalar Σ p_k·p_m. Not the Hessian Σ p_k·p_m·xxᵀ: two of
-them at a site with no more frames than dimensions give away every latent, to float32's precision.
+A site tells, masked, the loss, its gradient and, a pair of sources, the scalar Σ p_k·p_m. It does not tell the Hessian
+Σ p_k·p_m·xxᵀ: two of them with no more frames than dimensions, pooled or not, give away every latent, to float32's
+precision.
 """
 
 import hashlib

@@ -1,8 +1,7 @@
 """What a site has answered about each encoder, kept on its own disk, so that questions do not add up to an oracle.
 
 The entry is written before the answer leaves. The same question again, as a resumed run asks it, gets the same answer
-and counts once. A probe's or a scoring's question counts as asked even where its content is then refused: a refusal is
-an answer too.
+and counts once. A scoring counts as asked even where its content is then refused: a refusal is an answer too.
 """
 
 import hashlib
@@ -17,19 +16,16 @@ from pydantic import TypeAdapter, ValidationError
 
 from roiae.errors import DataError, Reason, RefusalError
 from roiae.files import write_atomically
-from roiae.shift.newton import MOST_STEPS
 
-MOST_RESTARTS = 2  # of the probe over fewer sources
 _FILE = "answered.json"
 
 
 @dataclass
 class Statistics:
-    """One answer to `query.statistics`, and the probe's steps over the same data."""
+    """One answer to `query.statistics`."""
 
     fingerprint: str  # of the data
     subjects: list[str]  # hashed, of the training split
-    steps: dict[str, list[str]] = field(default_factory=dict)  # digests of questions by list of sources
 
 
 @dataclass
@@ -37,6 +33,7 @@ class Answered:
     """About one encoder."""
 
     statistics: list[Statistics] = field(default_factory=list)
+    sources: list[str] = field(default_factory=list)  # with whom this site's sums were added
     scoring: str = ""  # digest of the one question answered
 
 
@@ -63,24 +60,16 @@ class Register:
                 raise _refusal(f"{changed} training subjects changed since this encoder's statistics were answered")
         known.append(Statistics(fingerprint, hashed))
 
-    def note_step(self, encoder: str, fingerprint: str, sources: Sequence[str], question: str) -> int:
-        """The step's number, from 1, among those over these sources.
-
-        Raises:
-            RefusalError: `already-answered` beyond `MOST_STEPS`, or `MOST_RESTARTS`; `bad-request` where the statistics
-                of these data have not been asked for.
+    def note_sources(self, encoder: str, sources: Sequence[str]) -> None:
         """
-        over = next((known for known in self._of(encoder).statistics if known.fingerprint == fingerprint), None)
-        if over is None:
-            raise RefusalError(Reason.BAD_REQUEST, "a step of the probe before the statistics")
-        steps = over.steps.setdefault("/".join(sources), [])
-        if len(over.steps) > 1 + MOST_RESTARTS:
-            raise _refusal(f"the probe began again more than {MOST_RESTARTS} times")
-        if question not in steps:
-            if len(steps) >= MOST_STEPS:
-                raise _refusal(f"the probe asked for more than {MOST_STEPS} steps")
-            steps.append(question)
-        return steps.index(question) + 1
+        Raises:
+            RefusalError: `already-answered` where this site's sums were added to those of others than these: the
+                difference of the two would be the sums of one hospital.
+        """
+        known = self._of(encoder)
+        if known.sources not in ([], list(sources)):
+            raise _refusal("this encoder's sums were added up with those of other hospitals")
+        known.sources = list(sources)
 
     def note_scoring(self, encoder: str, question: str) -> None:
         """

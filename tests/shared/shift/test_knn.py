@@ -9,7 +9,7 @@ from sklearn.preprocessing import normalize
 from roiae.errors import Reason, RefusalError
 from roiae.shift.detection import auroc
 from roiae.shift.knn import DEFAULT_K, Prototypes, exact_knn_scores, knn_scores, pooled_prototypes, prototypes
-from roiae.shift.mahalanobis import SourceGaussians, latent_sums, source_gaussians
+from roiae.shift.mahalanobis import SourceGaussians, SourceMoments, latent_sums, source_gaussians
 from roiae.shift.outcome import NotComputed, WhyNot
 
 Latents = dict[str, NDArray[np.float32]]
@@ -26,7 +26,7 @@ def pooled_of(latents: Latents, k: int = DEFAULT_K) -> Prototypes:
 
 
 def shape_of(latents: Latents) -> NDArray[np.float64]:
-    gaussians = source_gaussians({site: latent_sums(z) for site, z in latents.items()})
+    gaussians = source_gaussians(SourceMoments.of({site: latent_sums(z) for site, z in latents.items()}))
     assert isinstance(gaussians, SourceGaussians)
     return gaussians.covariance
 

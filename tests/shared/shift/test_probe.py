@@ -1,4 +1,5 @@
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,35 +8,31 @@ from scipy.stats import entropy
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from roiae.contract import MOST_STEPS
 from roiae.errors import RefusalError
-from roiae.shift.mahalanobis import latent_sums
-from roiae.shift.newton import MOST_STEPS, Probe, fit_probes, start_probe
+from roiae.shift.mahalanobis import SourceMoments, latent_sums
+from roiae.shift.newton import Probe, ProbeFit, fit_from_arrays, fit_to_arrays, start_probe
 from roiae.shift.outcome import NotComputed, WhyNot
 from roiae.shift.probe import FOLDS, ProbeQuestion, ProbeSums, Standard, probe_reading, probe_sums, subject_folds
 
 Latents = dict[str, NDArray[np.float32]]
-Answers = dict[str, dict[str, ProbeSums]]
 
 
 def names(frames: int) -> list[str]:
     return [f"S{index}" for index in range(frames)]
 
 
-def fit(
-    latents: Latents, strengths: tuple[float, ...], drop_after: int = MOST_STEPS + 1
-) -> tuple[Probe | NotComputed, int]:
-    """The probe and the number of exchanges; site1 is gone after `drop_after` of them."""
-    exchanges = 0
+def fit(latents: Latents, strengths: tuple[float, ...]) -> tuple[Probe | NotComputed, int]:
+    """The probe and the number of steps."""
+    state = started(latents, strengths)
+    while (question := state.question()) is not None:
+        first, *others = (probe_sums(z, names(len(z)), site, question) for site, z in sorted(latents.items()))
+        state = state.advance(sum(others, first))
+    return state.result(), state.steps
 
-    def ask(questions: Mapping[str, ProbeQuestion]) -> Answers:
-        nonlocal exchanges
-        exchanges += 1
-        question = questions["phase1"]
-        there = [site for site in question.sources if site != "site1" or exchanges <= drop_after]
-        return {"phase1": {s: probe_sums(latents[s], names(len(latents[s])), s, question) for s in there}}
 
-    moments = {"phase1": {site: latent_sums(z) for site, z in latents.items()}}
-    return fit_probes(ask, moments, strengths)["phase1"], exchanges
+def started(latents: Latents, strengths: tuple[float, ...]) -> ProbeFit:
+    return start_probe(SourceMoments.of({site: latent_sums(z) for site, z in latents.items()}), strengths)
 
 
 def pooled_reference(latents: Latents, strength: float) -> NDArray[np.float64]:
@@ -86,10 +83,7 @@ def test_the_strength_is_the_one_of_least_log_loss_over_the_folds(latents: Laten
 
 
 def test_gradients_equal_finite_differences(latents: Latents) -> None:
-    sums = {site: latent_sums(z) for site, z in latents.items()}
-    start = start_probe(sums, (1.0,))
-    assert not isinstance(start, NotComputed)
-    question = start.question()
+    question = started(latents, (1.0,)).question()
     assert question is not None
     rng = np.random.default_rng(0)
     here, direction = 0.1 * rng.normal(size=question.weights.shape), rng.normal(size=question.weights.shape)
@@ -102,25 +96,32 @@ def test_gradients_equal_finite_differences(latents: Latents) -> None:
     np.testing.assert_allclose((at(here).gradient * direction).sum(axis=(1, 2)), slope, rtol=1e-5)
 
 
-@pytest.mark.parametrize("drop_after", [0, 3])
-def test_after_a_dropout_the_probe_is_that_of_the_remaining(
-    make_latents: Callable[..., Latents], drop_after: int
-) -> None:
-    latents = make_latents(5)
+def test_a_fit_that_was_laid_aside_goes_on_as_if_it_had_not_been(latents: Latents) -> None:
+    """Between any two steps, to the last bit."""
+    state, kept = (started(latents, (1e-2, 1.0)) for _ in range(2))
+    while (question := state.question()) is not None:
+        first, *others = (probe_sums(z, names(len(z)), site, question) for site, z in sorted(latents.items()))
+        pooled = sum(others, first)
+        state, kept = state.advance(pooled), fit_from_arrays(state.sources, fit_to_arrays(kept)).advance(pooled)
 
-    probe, _ = fit(latents, (1e-2,), drop_after)
-
-    remaining = {site: z for site, z in latents.items() if site != "site1"}
-    assert isinstance(probe, Probe)
-    assert probe.sources == tuple(sorted(remaining))
-    np.testing.assert_allclose(probe.weights, pooled_reference(remaining, 1e-2), rtol=1e-4, atol=1e-4)
+    one, other = state.result(), kept.result()
+    assert isinstance(one, Probe) and isinstance(other, Probe)
+    assert one.weights.tobytes() == other.weights.tobytes()
+    assert (one.strength, one.log_loss, one.steps) == (other.strength, other.log_loss, other.steps)
 
 
-def test_a_dropout_that_leaves_one_source_gives_a_reason(make_latents: Callable[..., Latents]) -> None:
-    probe, _ = fit(make_latents(2), (1e-2,), drop_after=2)
-
-    assert isinstance(probe, NotComputed)
-    assert probe.why is WhyNot.ONE_SOURCE
+def test_no_question_depends_on_the_last_bits_of_the_sums(latents: Latents) -> None:
+    """Hospitals with different processors ask themselves the same one."""
+    rng = np.random.default_rng(0)
+    state, other = (started(latents, (1e-2, 1.0)) for _ in range(2))
+    for _ in range(6):
+        question, same = state.question(), other.question()
+        assert question is not None and same is not None
+        np.testing.assert_allclose(same.weights, question.weights, rtol=1e-6, atol=1e-9)
+        first, *others = (probe_sums(z, names(len(z)), site, question) for site, z in sorted(latents.items()))
+        pooled = sum(others, first)
+        noise = 1 + 1e-14 * rng.normal(size=pooled.gradient.shape)
+        state, other = state.advance(pooled), other.advance(replace(pooled, gradient=pooled.gradient * noise))
 
 
 def test_constant_latents_give_a_probe_that_knows_nothing() -> None:

@@ -7,16 +7,15 @@ from pathlib import Path
 import pytest
 
 from roiae.errors import DataError, Reason, RefusalError
-from roiae.shift.newton import MOST_STEPS
-from roiae.shift.register import MOST_RESTARTS, Register, open_register
+from roiae.shift.register import Register, open_register
 
 SUBJECTS = [f"S{index}" for index in range(60)]
 
 
-def refused(question: Callable[[], object], reason: Reason = Reason.ALREADY_ANSWERED) -> None:
+def refused(question: Callable[[], object]) -> None:
     with pytest.raises(RefusalError) as refusal:
         question()
-    assert refusal.value.reason is reason
+    assert refusal.value.reason is Reason.ALREADY_ANSWERED
 
 
 @pytest.fixture
@@ -48,24 +47,14 @@ def test_one_scoring_a_checkpoint(register: Register) -> None:
     refused(lambda: register.note_scoring("e", "q2"))
 
 
-def test_the_probes_steps_are_counted_once_and_bounded(register: Register) -> None:
-    numbers = [register.note_step("e", "f", ("a", "b"), f"q{index}") for index in range(MOST_STEPS)]
+def test_sums_are_added_with_those_of_one_set_of_hospitals(register: Register) -> None:
+    """The difference of two such sums would be one hospital's own."""
+    register.note_sources("e", ("a", "b"))
+    register.note_sources("e", ("a", "b"))
+    register.note_sources("e2", ("a", "b", "c"))
 
-    assert numbers == list(range(1, MOST_STEPS + 1))
-    assert register.note_step("e", "f", ("a", "b"), "q3") == 4
-    refused(lambda: register.note_step("e", "f", ("a", "b"), "one more"))
-
-
-def test_the_probe_begins_again_a_bounded_number_of_times(register: Register) -> None:
-    for place in range(1 + MOST_RESTARTS):
-        assert register.note_step("e", "f", ("a", f"b{place}"), "q") == 1
-
-    refused(lambda: register.note_step("e", "f", ("a", "c"), "q"))
-
-
-def test_a_step_before_the_statistics_is_refused(register: Register) -> None:
-    refused(lambda: register.note_step("e2", "f", ("a", "b"), "q"), Reason.BAD_REQUEST)
-    refused(lambda: register.note_step("e", "other data", ("a", "b"), "q"), Reason.BAD_REQUEST)
+    refused(lambda: register.note_sources("e", ("a", "b", "c")))
+    refused(lambda: register.note_sources("e", ("a", "c")))
 
 
 def test_it_is_kept_on_disk_without_a_subjects_name_and_a_refusal_leaves_it_as_it_was(tmp_path: Path) -> None:
