@@ -38,5 +38,5 @@ clean:
 	touch $@
 
 .venv/develops: .venv/runs
-	$(PIP) install --constraint constraints.txt --no-build-isolation --editable '.[dev,dicom,ray]'
+	$(PIP) install --constraint constraints.txt --no-build-isolation --editable '.[dev,dicom,onnx,ray]'
 	touch $@

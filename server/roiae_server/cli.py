@@ -68,6 +68,19 @@ def score(
     rescore(Rescoring(run, data, holdout), Console())
 
 
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run's folder.")],
+    to: Annotated[Path, typer.Option(metavar="DIR", help="A new folder.")],
+) -> None:
+    """Write a finished run's model for use elsewhere: safetensors, ONNX, an example and a model card."""
+    from rich.console import Console
+
+    from roiae_server.export import export as write
+
+    write(run, to, Console())
+
+
 def _config_path(given: str) -> Path:
     """A file of that name, else the shipped preset."""
     preset = Path(str(files("roiae_server") / "presets" / f"{given}.yaml"))

@@ -28,6 +28,7 @@ from roiae_server.progress import RunProgress
 from roiae_server.report.pictures import reconstructions_png
 from roiae_server.report.shift_picture import shift_png
 from roiae_server.report.tables import ARM_NAMES, quality_table, rotation_table, shift_table
+from roiae_server.report.write import write_simulation_report
 from roiae_server.run_folder import SHIFT, STATE, RunFolder, RunState, installed_versions
 from roiae_server.transport import Transport
 
@@ -199,7 +200,10 @@ def _show(run: RunFolder, sites: list[Site], console: Console) -> Mapping[str, A
     terms = ", ".join(f"{term} {weight:.3g}" for term, weight in run.state.weights.items())
     console.print(f"phase 2 weights, from gradient magnitudes: {terms}", highlight=False, soft_wrap=True)
     console.print(f"picture: {picture}", highlight=False, soft_wrap=True)
-    return show_shift(run, sites, console)
+    shift = show_shift(run, sites, console)
+    report = write_simulation_report(run, picture)
+    console.print(f"report: {report}", highlight=False, soft_wrap=True)
+    return shift
 
 
 def show_shift(run: RunFolder, sites: list[Site], console: Console) -> Mapping[str, Any]:

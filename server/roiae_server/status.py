@@ -15,6 +15,7 @@ from roiae_server.coordinator_folder import CoordinatorFolder
 from roiae_server.directory import Heard, read_heard
 from roiae_server.report.shift_picture import shift_png
 from roiae_server.report.tables import quality_table, shift_table
+from roiae_server.report.write import write_real_report
 from roiae_server.run_folder import SHIFT, RunFolder
 
 STALE_SECONDS = 15.0  # after which a status that is written every second is of a service that is gone
@@ -70,7 +71,8 @@ def show_report(folder: CoordinatorFolder, name: str, console: Console) -> None:
         console.print(shift_table(shift))
         console.print(_participation_table(run.read_json(PARTICIPATION)))
         terms = ", ".join(f"{term} {weight:.3g}" for term, weight in run.state.weights.items())
-        for text in (f"phase 2 weights, from gradient magnitudes: {terms}", f"picture: {picture}", f"run: {run.path}"):
+        report = write_real_report(run)
+        for text in (f"phase 2 weights, from gradient magnitudes: {terms}", f"picture: {picture}", f"report: {report}"):
             console.print(text, highlight=False, soft_wrap=True)
     finally:
         run.close()

@@ -44,6 +44,7 @@ def test_a_run_ends_with_its_files_its_table_and_its_picture(
         "ROI Edge-MAE",
         "reconstructions.png",
         "Mahalanobis AUROC",
+        "report.html",
     ):
         assert word in " ".join(out.split()), word
     run = tmp_path / "run"
@@ -60,6 +61,8 @@ def test_a_run_ends_with_its_files_its_table_and_its_picture(
         assert len(shift[arm]["scores"]["mahalanobis"]["gamma"]) == 16
     with Image.open(run / "shift.png") as picture:
         assert picture.width > 600
+    assert (run / "report.html").read_bytes().count(b'<img src="data:image/png;base64,') == 1
+    assert json.loads((run / "report.json").read_text())["quality"] == quality
     assert len(set(weights(run))) == 3
     assert sorted(p.name for p in run.iterdir() if p.suffix == ".tmp") == []
 

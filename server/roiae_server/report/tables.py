@@ -72,12 +72,20 @@ def shift_table(shift: Mapping[str, Any]) -> Table:
     )
     for heading in ("", *(ARM_NAMES[arm] for arm in SHIFT_ARMS)):
         table.add_column(heading)
+    for heading, cells in shift_rows(shift):
+        table.add_row(heading, *cells)
+    return table
+
+
+def shift_rows(shift: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
+    """A heading and a cell a phase for every number that a phase has, and for the first of every score."""
+    rows = []
     for score, name, heading in SHIFT_ROWS:
         found = [shift[arm][score] for arm in SHIFT_ARMS]
         first = next(row for row in SHIFT_ROWS if row[0] == score)[1]
         if any(name in of for of in found) or name == first:
-            table.add_row(heading, *(_shift_cell(of, name) for of in found))
-    return table
+            rows.append((heading, [_shift_cell(of, name) for of in found]))
+    return rows
 
 
 def rotation_table(shifts: Mapping[str, Mapping[str, Any]]) -> Table:
@@ -111,7 +119,11 @@ def _shift_cell(found: Mapping[str, Any], name: str, brief: bool = False) -> str
 def _cell(
     scored: Mapping[str, Mapping[str, float]], arm: str, name: str, heading: str, form: str, more_is_better: bool
 ) -> str:
-    values = [scores[name] for scores in scored.values()]
-    best = max(values) if more_is_better else min(values)
     text = format(scored[arm][name], form)
-    return f"[bold]{text}[/bold]" if scored[arm][name] == best else text
+    return f"[bold]{text}[/bold]" if is_best(scored, arm, name, more_is_better) else text
+
+
+def is_best(scored: Mapping[str, Mapping[str, float]], arm: str, name: str, more_is_better: bool) -> bool:
+    """Whether no other arm of one site's has a better measure."""
+    values = [scores[name] for scores in scored.values()]
+    return scored[arm][name] == (max(values) if more_is_better else min(values))

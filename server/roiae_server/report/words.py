@@ -1,0 +1,60 @@
+"""Codes and numbers of a run in words that need no manual."""
+
+from collections.abc import Sequence
+
+from roiae.errors import Reason
+from roiae.shift.outcome import WhyNot
+
+REASONS: dict[str, str] = {
+    Reason.HELD_OUT: "a held-out hospital gives no update, magnitude or statistic",
+    Reason.NOT_ASKED: "a reply that nobody had asked for",
+    Reason.BAD_REQUEST: "the request did not fit the contract, or would have singled out a subject",
+    Reason.SITE_FAILED: "the hospital's machine failed at the request; its own log says why",
+    Reason.NO_REPLY: "no answer before the deadline",
+    Reason.OFFLINE: "not connected when the deadline passed",
+    Reason.NOT_ALLOWED: "the hospital's own policy does not allow this request",
+    Reason.BAD_SIGNATURE: "a reply that the hospital's enrolled key did not sign",
+    Reason.WRONG_VERSION: "a version of roiae that cannot work with this one",
+    Reason.ARRAYS_MISMATCH: "arrays that are not the model's",
+    Reason.NOT_FINITE: "NaN or infinity in what was sent",
+    Reason.NO_FRAMES: "too few frames",
+    Reason.FEW_SUBJECTS: "fewer subjects than the hospital asks for",
+    Reason.ALREADY_ANSWERED: "the hospital had answered this, or something that would add up with it",
+    Reason.BAD_METRICS: "metrics that are missing, unknown or not finite",
+    Reason.WITHDRAWN: "the hospital has withdrawn",
+}
+DISCARDED = {"discarded": "the step lacked its quorum, and what had come was asked again"}  # a status without a reason
+
+WHY_NOT: dict[str, str] = {
+    WhyNot.ONE_SOURCE: "fewer than two sources gave statistics",
+    WhyNot.NO_FRAMES: "no frames were scored",
+    WhyNot.CONSTANT: "the codes do not differ from frame to frame",
+    WhyNot.FEW_FRAMES: "fewer frames than the neighbour that is asked for",
+    WhyNot.NOT_CONVERGED: "the fit did not converge",
+}
+
+
+def reason(code: str) -> str:
+    """Why a reply did not count, or a site was left out, in words; a code of another version as it is."""
+    return {**REASONS, **DISCARDED}.get(code, code)
+
+
+def why_not(code: str) -> str:
+    """Why a score was not computed, in words; a code of another version as it is."""
+    return WHY_NOT.get(code, code)
+
+
+def listing(names: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
+
+
+def signed(value: float, form: str) -> str:
+    """With its sign, as papers print it: a true minus, and no sign before what rounds to zero."""
+    text = format(value, f"+{form}")
+    return text.replace("-", "−") if float(text) else text[1:]
+
+
+def percent(share: float | None) -> str:
+    """A share as a change in per cent, on one line; of nothing, a dash."""
+    return "–" if share is None else f"{signed(100 * share, '.1f')}\N{NO-BREAK SPACE}%"

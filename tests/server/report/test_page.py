@@ -1,0 +1,176 @@
+"""`report.html` as a browser, a screen reader and a privacy officer meet it; read by the standard library's parser."""
+
+import base64
+import inspect
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import pytest
+
+from roiae_server.report.facts import gather
+from roiae_server.report.page import model_card, real_page, simulation_page
+from tests.server.report.conftest import MakeRun
+
+VOID = {"meta", "img", "line", "circle", "path", "br", "link"}
+PNG = b"\x89PNG not really"
+
+
+class Page(HTMLParser):
+    """Every element with its attributes, its ancestors' names and its text, in order."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None], tuple[str, ...]]] = []
+        self.texts: list[tuple[str, str]] = []  # innermost element, text
+        self._open: list[str] = []
+        self.feed(content.decode())
+        self.close()
+        assert self._open == [], "every element is closed"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert len(dict(attrs)) == len(attrs), "no attribute twice"
+        self.elements.append((tag, dict(attrs), tuple(self._open)))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs), tuple(self._open)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag, f"{tag} closes what is open"
+
+    def handle_data(self, data: str) -> None:
+        if data.strip():
+            self.texts.append((self._open[-1], data.strip()))
+
+    def all(self, *tags: str) -> Iterator[dict[str, str | None]]:
+        return (attributes for tag, attributes, _ in self.elements if tag in tags)
+
+    def texts_in(self, tag: str) -> list[str]:
+        return [text for innermost, text in self.texts if innermost == tag]
+
+
+@pytest.fixture(params=["real", "simulation"])
+def content(request: pytest.FixtureRequest, make_run: MakeRun) -> bytes:
+    if request.param == "real":
+        return real_page(gather(make_run()))
+    return simulation_page(gather(make_run(simulated=True)), PNG)
+
+
+def test_nothing_is_loaded_from_anywhere(content: bytes) -> None:
+    assert re.findall(rb"https?:|//[a-z]|@import|url\(|<script|<link|<iframe", content) == []
+    for attributes in Page(content).all("a", "img"):
+        assert (attributes.get("href") or attributes.get("src") or "").startswith(("#", "data:image/png;base64,"))
+
+
+def test_every_table_has_a_caption_and_every_heading_cell_a_scope(content: bytes) -> None:
+    page = Page(content)
+    tables = [index for index, (tag, _, _) in enumerate(page.elements) if tag == "table"]
+
+    assert len(tables) >= 7
+    assert all(page.elements[index + 1][0] == "caption" for index in tables)
+    assert {attributes.get("scope") for attributes in page.all("th")} == {"col", "row", "rowgroup"}
+
+
+def test_every_picture_has_words(content: bytes) -> None:
+    page = Page(content)
+
+    assert all(attributes.get("alt") for attributes in page.all("img"))
+    assert all(attributes.get("aria-label") or attributes.get("aria-hidden") for attributes in page.all("svg"))
+    assert sum(attributes.get("role") == "img" for attributes in page.all("svg")) == 4 + 6
+
+
+def test_landmarks_headings_and_links_lead_through_the_page(content: bytes) -> None:
+    page = Page(content)
+    levels = [int(tag[1]) for tag, _, _ in page.elements if re.fullmatch("h[1-6]", tag)]
+    ids = [attributes["id"] for _, attributes, _ in page.elements if "id" in attributes]
+
+    assert [len(list(page.all(tag))) for tag in ("header", "nav", "main", "footer", "h1")] == [1] * 5
+    assert levels[0] == 1 and all(after <= before + 1 for before, after in pairwise(levels))
+    assert len(ids) == len(set(ids))
+    assert {f"#{name}" for name in ids} >= {attributes["href"] for attributes in page.all("a")}
+    assert all(attributes["aria-labelledby"] in ids for attributes in page.all("section"))
+    assert next(page.all("html")) == {"lang": "en"}
+
+
+def test_the_sections_stand_in_their_order(make_run: MakeRun) -> None:
+    sections = ["Summary", "Quality", "Domain shift", "Curves", "What ran", "Bytes and hours"]
+
+    assert Page(real_page(gather(make_run()))).texts_in("h2") == sections
+    assert Page(simulation_page(gather(make_run("second", simulated=True)), PNG)).texts_in("h2") == [
+        *sections[:2], "Reconstructions", *sections[2:]
+    ]  # fmt: skip
+
+
+def test_the_best_of_a_hospitals_models_is_bold(make_run: MakeRun) -> None:
+    bold = Page(real_page(gather(make_run()))).texts_in("strong")
+
+    assert (
+        bold == ["20.20", "0.5100", "0.1800", "0.3000"] * 4
+    )  # all sources, then each hospital; by control and phase 2
+
+
+def test_a_score_that_was_not_computed_has_a_reason_and_no_chart(make_run: MakeRun) -> None:
+    facts = gather(make_run())
+    for arm in ("phase1", "phase2"):
+        facts["shift"][arm]["knn"] = {"not_computed": "fewer-frames-than-k", "detail": "3 frames"}
+
+    page = Page(real_page(facts))
+
+    assert sum("neighbour" in title for title in page.texts_in("figcaption")) == 0
+    assert page.texts_in("td").count("not computed: fewer-frames-than-k") == 2
+
+
+def test_no_pixel_is_in_the_report_of_a_real_run(make_run: MakeRun) -> None:
+    """The function that makes it takes no picture, and no element that could hold one is on the page."""
+    page = real_page(gather(make_run()))
+
+    assert list(inspect.signature(real_page).parameters) == ["facts"]
+    assert {"img", "image", "picture", "canvas", "object", "embed", "video", "feimage"}.isdisjoint(
+        tag for tag, _, _ in Page(page).elements
+    )
+    assert b"data:" not in page and b"base64" not in page
+    assert b"PNG" not in page and b"JFIF" not in page
+
+
+def test_a_simulations_report_has_its_picture(make_run: MakeRun) -> None:
+    page = simulation_page(gather(make_run(simulated=True)), PNG)
+
+    (image,) = Page(page).all("img")
+    assert base64.b64decode((image["src"] or "").removeprefix("data:image/png;base64,")) == PNG
+
+
+def test_whatever_a_field_holds_is_text(make_run: MakeRun) -> None:
+    facts = gather(make_run())
+    evil = '<script>alert("1")</script>'
+    facts["run"]["name"] = evil
+    facts["participants"]["beta"]["not_counted"] = {evil: 1}
+    facts["shift"]["left_out"] = {evil: evil}
+    facts["summary"][0]["answer"] = evil
+    facts["shift"]["sources"] = [evil]
+    facts["settings"]["changed"]["seed"] = {"value": evil, "default": '"><img src=x onerror=y>'}
+
+    page = Page(real_page(facts))
+
+    assert not list(page.all("script")) and not list(page.all("img"))
+    assert page.texts_in("h1") == [evil]
+
+
+def test_the_same_facts_give_the_same_bytes(make_run: MakeRun) -> None:
+    assert real_page(gather(make_run())) == real_page(gather(make_run("other/first")))
+
+
+def test_a_model_card_says_what_the_model_must_not_be_used_for(make_run: MakeRun) -> None:
+    card = model_card(gather(make_run())).decode()
+
+    for words in (
+        "Research use; not a medical device", "| alpha | source | 120 | 30 |", "| gamma | held-out | – | 60 |",
+        "| gamma, held out, 60 frames | phase 1 | 20.00 | 0.5000 | 0.2000 | 0.4000 |", "Apache-2.0", "AUROC 0.900",
+        "by 2 hospitals with roiae 0.1.0; no image left a hospital.",
+    ):  # fmt: skip
+        assert words in card, words
+    assert (
+        "in a simulation of 2 hospitals with roiae 0.1.0." in model_card(gather(make_run("s", simulated=True))).decode()
+    )
