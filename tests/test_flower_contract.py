@@ -11,6 +11,7 @@ from flwr.proto.control_pb2 import RegisterNodeRequest, StartRunRequest
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.supercore.constant import TaskType
 from flwr.supercore.control import ControlHttpClient
+from flwr.supercore.inflatable.inflatable_utils import pull_and_inflate_object_from_tree, pull_objects
 from flwr.supercore.interceptors import (
     RuntimeTokenHttpInterceptor,
     RuntimeVersionHttpInterceptor,
@@ -75,6 +76,11 @@ def test_the_node_makes_its_calls_through_the_class_that_we_replace() -> None:
     assert vars(fleet_http_connection)["FleetHttpClient"] is FleetHttpClient
     assert "FleetHttpClient.from_server_address(" in inspect.getsource(fleet_http_connection.http_request_response)
     assert issubclass(supernode._Heard, FleetHttpClient)
+
+
+def test_the_patience_for_a_request_to_come_whole_is_a_default_that_can_be_set() -> None:
+    assert "max_time" in pull_objects.__kwdefaults__
+    assert "pull_objects(" in inspect.getsource(pull_and_inflate_object_from_tree)
 
 
 def test_the_worker_loop_still_ends_where_we_expect_it_to() -> None:

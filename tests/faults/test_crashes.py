@@ -23,7 +23,6 @@ RESTARTED_SECONDS = 20.0  # after a restart in order
 HANGING = 400.0
 
 
-@pytest.mark.slow
 def test_a_coordinator_killed_at_every_step_loses_nothing(
     federation: RealFederation, unfaulted: dict[str, bytes], record: Callable[..., None]
 ) -> None:

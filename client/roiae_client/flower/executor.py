@@ -4,6 +4,7 @@ Nothing that the coordinator sends is unpacked, imported or run. torch is import
 """
 
 import logging
+import os
 import sys
 import time
 from pathlib import Path
@@ -12,6 +13,8 @@ from flwr.app import ConfigRecord, Error, Message, RecordDict
 from flwr.proto.runtime_pb2 import AcquireTaskRequest
 from flwr.supercore.constant import TaskType
 from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
+from flwr.supercore.inflatable import inflatable_utils
+from flwr.supercore.inflatable.inflatable_utils import ObjectPullError
 from flwr.supercore.interceptors import (
     RuntimeTokenHttpInterceptor,
     RuntimeVersionHttpInterceptor,
@@ -33,6 +36,8 @@ from roiae_client.hospital import open_desk
 from roiae_client.service_state import ServiceState
 
 POLL_SECONDS = 0.25
+PULL_SECONDS = 120.0  # for a request to come whole from the node; Flower itself would wait for two hours
+RESTART = 75
 RETRY_SECONDS = 1.0  # while the SuperNode, on this machine, is started again
 ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
 
@@ -64,7 +69,13 @@ def _answer(desk: HospitalDesk, state: ServiceState, client: RuntimeHttpClient) 
     heartbeat.start()
     context, status = None, "failed"
     try:
-        message, context, _, _ = pull_task_input(client)
+        try:
+            message, context, _, _ = pull_task_input(client)
+        except ObjectPullError:
+            # The node lost a part of the request when the coordinator went away in the midst of it, and waits for an
+            # answer that cannot come. Without a heartbeat it gives up in a minute, and the coordinator sends it again.
+            log.warning("a request never came whole; starting again")
+            os._exit(RESTART)
         state.note(message.metadata.message_type, done=False)
         push_message(client, answer(desk, message), context)
         state.note(message.metadata.message_type, done=True)
@@ -105,6 +116,7 @@ def main() -> None:
     """`python -m roiae_client.flower.executor DIR PORT`: started by `service.py` alone."""
     path, port = sys.argv[1:]
     log_as_a_service()
+    inflatable_utils.pull_objects.__kwdefaults__["max_time"] = PULL_SECONDS
 
     def run(prog_name: str) -> None:
         serve(ClientFolder.open(Path(path)), f"127.0.0.1:{port}")
