@@ -11,7 +11,7 @@ from flwr.proto.control_pb2 import RegisterNodeRequest, StartRunRequest
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.supercore.constant import TaskType
 from flwr.supercore.control import ControlHttpClient
-from flwr.supercore.inflatable.inflatable_utils import pull_and_inflate_object_from_tree, pull_objects
+from flwr.supercore.inflatable.inflatable_utils import pull_and_inflate_object_from_tree
 from flwr.supercore.interceptors import (
     RuntimeTokenHttpInterceptor,
     RuntimeVersionHttpInterceptor,
@@ -79,8 +79,8 @@ def test_the_node_makes_its_calls_through_the_class_that_we_replace() -> None:
 
 
 def test_the_patience_for_a_request_to_come_whole_is_a_default_that_can_be_set() -> None:
-    assert "max_time" in pull_objects.__kwdefaults__
-    assert "pull_objects(" in inspect.getsource(pull_and_inflate_object_from_tree)
+    assert "max_time" in (pull_and_inflate_object_from_tree.__kwdefaults__ or {})
+    assert "pull_and_inflate_object_from_tree(" in inspect.getsource(pull_task_input)
 
 
 def test_the_worker_loop_still_ends_where_we_expect_it_to() -> None:

@@ -13,8 +13,7 @@ from flwr.app import ConfigRecord, Error, Message, RecordDict
 from flwr.proto.runtime_pb2 import AcquireTaskRequest
 from flwr.supercore.constant import TaskType
 from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
-from flwr.supercore.inflatable import inflatable_utils
-from flwr.supercore.inflatable.inflatable_utils import ObjectPullError
+from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, pull_and_inflate_object_from_tree
 from flwr.supercore.interceptors import (
     RuntimeTokenHttpInterceptor,
     RuntimeVersionHttpInterceptor,
@@ -116,7 +115,9 @@ def main() -> None:
     """`python -m roiae_client.flower.executor DIR PORT`: started by `service.py` alone."""
     path, port = sys.argv[1:]
     log_as_a_service()
-    inflatable_utils.pull_objects.__kwdefaults__["max_time"] = PULL_SECONDS
+    defaults = pull_and_inflate_object_from_tree.__kwdefaults__
+    assert defaults is not None
+    defaults["max_time"] = PULL_SECONDS
 
     def run(prog_name: str) -> None:
         serve(ClientFolder.open(Path(path)), f"127.0.0.1:{port}")
