@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 OUT ?= runs/quick
 RECORD ?= runs/faults.jsonl
 
-.PHONY: simulate test test-slow faults check clean
+.PHONY: simulate test test-slow faults check bench clean
 
 simulate: .venv/runs  ## three phantom hospitals through both phases, in minutes
 	$(BIN)/roiae-server simulate --config quick --out $(OUT) --resume
@@ -25,6 +25,9 @@ check: .venv/develops  ## format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+bench: .venv/develops  ## how fast, beside a plain loop: minutes; prints a table, writes bench/results.json
+	$(BIN)/python -m bench
 
 clean:
 	rm -rf .venv dist runs

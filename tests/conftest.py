@@ -42,9 +42,9 @@ REAL_FRAMES = Path(__file__).parents[2] / "shared" / "data" / "nt"
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """In CI everything that a test may need is there: a skip is a failure."""
+    """In CI everything that a test may need is there, but for a GPU: any other skip is a failure."""
     reporter: Any = session.config.pluginmanager.get_plugin("terminalreporter")
-    skipped = reporter.stats.get("skipped", [])
+    skipped = [report for report in reporter.stats.get("skipped", []) if "gpu" not in report.keywords]
     if os.environ.get("CI") and skipped:
         reporter.write_line("skipped in CI: " + ", ".join(report.nodeid for report in skipped), red=True)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

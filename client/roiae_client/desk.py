@@ -19,6 +19,7 @@ from roiae.envelope import IDENTIFY, ROIAE, Ask, Envelope, seal
 from roiae.errors import Reason, RefusalError
 from roiae.kit import PROTOCOL
 from roiae.site import Site
+from roiae.upload import packed_reply
 from roiae_client.ledger import Head, Ledger
 from roiae_client.policy import check_data, check_task, clip_update
 from roiae_client.site_config import SiteConfig
@@ -107,9 +108,11 @@ class HospitalDesk:
         task = task.model_copy(update={"threads": self._threads})
         site = self._site(task.model.image_size)
         check_data(task, site.data, self._config.limits)
-        reply = site.answer(Request(task, arrays))
+        request = Request(task, arrays)
+        reply = site.answer(request)
         if isinstance(task, TrainTask):
             reply = replace(reply, arrays=self._clipped(arrays, reply.arrays))
+        reply = packed_reply(request, reply)
         if not all(np.isfinite(array).all() for array in reply.arrays.values()):
             raise RefusalError(Reason.NOT_FINITE, "the answer's arrays hold NaN or infinity")
         return replace(reply, seconds=time.perf_counter() - began)

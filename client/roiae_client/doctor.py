@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from roiae.config import ModelConfig, TrainConfig
+from roiae.config import Device, ModelConfig, TrainConfig
 from roiae.doctor import (
     Finding,
     check_disk,
@@ -50,29 +50,39 @@ def examine(folder: Path) -> Iterator[Finding]:
     yield check_own_folder(folder)
     yield check_private(folder / KEY)
     yield check_versions()
-    yield check_device()
     try:
         config = read_site_config(folder)
     except ConfigError as error:
         yield failed(str(error), "correct site.yaml")
         bundle = None
     else:
+        yield check_device(config.device)
         yield from check_data(config.data)
         bundle = config.ca_bundle
     yield from _coordinator(folder, bundle)
 
 
-def check_device() -> Finding:
-    """What the model will be trained on."""
+def check_device(device: Device = "auto") -> Finding:
+    """What the model will be trained on.
+
+    Args:
+        device: as `site.yaml` has it.
+    """
     import torch
 
-    from roiae.config import RunConfig
-    from roiae.hardware import resolve
+    from roiae.hardware import find_device
 
-    train = resolve(RunConfig()).train
-    gpu = f"; {torch.cuda.get_device_name()} is seen and not used" if torch.cuda.is_available() else ""
-    what = f"device: CPU, {train.threads} threads, {train.precision}{gpu}"
-    return passed(what) if int(train.threads) > 1 else warned(what, "a second core halves the time of a round")
+    try:
+        found = find_device(device)
+    except ConfigError as error:
+        return failed(str(error), "correct device in site.yaml")
+    if found.type == "cuda":
+        return passed(f"device: {torch.cuda.get_device_name()}")
+    if found.type == "mps":
+        return passed("device: this machine's GPU, through Metal")
+    threads = torch.get_num_threads()
+    what = f"device: CPU, {threads} threads"
+    return passed(what) if threads > 1 else warned(what, "a second core halves the time of a round")
 
 
 def check_data(folder: Path, model: ModelConfig | None = None) -> Iterator[Finding]:

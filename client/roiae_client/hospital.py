@@ -33,6 +33,7 @@ def open_site(folder: ClientFolder, image_size: int, config: SiteConfig) -> Site
     """The site at a model's image size, px; its frames are read into the cache if they are not there yet.
 
     Raises:
+        ConfigError: `device` in `site.yaml` is none of this machine's.
         DataError: the data folder, its manifest or a frame cannot be used, or the data changed since their check.
         SetupError: the hospital has not joined, so that its role is not known.
     """
@@ -48,6 +49,7 @@ def open_site(folder: ClientFolder, image_size: int, config: SiteConfig) -> Site
         max_bad_share=config.max_bad_share,
         privacy=config.privacy,
         state=folder.state / "shift",
+        device=config.device,
     ).open()
     require_unchanged(folder.path, site.data.fingerprint)
     return site

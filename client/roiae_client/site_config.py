@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from roiae.config import PrivacyConfig, Role, read_settings
+from roiae.config import Device, PrivacyConfig, Role, read_settings
 from roiae.errors import ConfigError
 from roiae.kit import Name
 
@@ -50,6 +50,9 @@ class SiteConfig(_Section):
     role: Role | None = Field(None, description="agreed at enrolment; `join` fills it in")
     data: Path = Field(description="folder with manifest.csv and its images; may be read-only")
     threads: Annotated[int, Field(ge=1, le=256)] | None = Field(None, description="CPU threads; null for all cores")
+    device: Device = Field(
+        "auto", description="what trains: auto, cpu, cuda or mps; auto takes a GPU where there is one"
+    )
     ca_bundle: Path | None = Field(
         None, description="CA certificates, PEM, that are trusted besides the federation's: of a proxy that opens TLS"
     )

@@ -24,21 +24,21 @@ Admit = Callable[[Reply], Metrics]
 MOST_FRAMES = 10_000_000  # that one site scores
 
 
-def admit_update(reply: Reply, terms: Collection[str], sent: Arrays, max_norm: float) -> Metrics:
-    """An answer to `train`: the sent model's arrays, a loss a term, and the quality of what was received.
-
-    Args:
-        max_norm: L2, of the difference to what was sent, over all arrays together.
-    """
-    check_arrays(reply.arrays, sent)
-    update = (reply.arrays[name].astype(np.float64) - array for name, array in sent.items())
-    if (norm := math.sqrt(sum(float(np.square(difference).sum()) for difference in update))) > max_norm:
-        raise RefusalError(Reason.TOO_LARGE, f"the update's norm {norm:.4g} is beyond {max_norm:g}")
+def admit_update(reply: Reply, terms: Collection[str], expected: Arrays) -> Metrics:
+    """An answer to `train`: arrays of the expected layout, a loss a term, and the quality of what was received."""
+    check_arrays(reply.arrays, expected)
     metrics, sums = dict(reply.metrics), {}
     for name in [name for name in metrics if name.startswith(VALIDATION)]:
         sums[name.removeprefix(VALIDATION)] = metrics.pop(name)
     _check_numbers(metrics, {NUM_EXAMPLES, "frames_a_second", "loss", *terms})
     return metrics | {f"{VALIDATION}{name}": mean for name, mean in _means(sums).items()}
+
+
+def admit_norm(trained: Arrays, sent: Arrays, max_norm: float) -> None:
+    """Refuse an update whose L2 norm, over all arrays together, is beyond a bound."""
+    update = (trained[name].astype(np.float64) - array for name, array in sent.items())
+    if (norm := math.sqrt(sum(float(np.square(difference).sum()) for difference in update))) > max_norm:
+        raise RefusalError(Reason.TOO_LARGE, f"the update's norm {norm:.4g} is beyond {max_norm:g}")
 
 
 def admit_magnitudes(reply: Reply, terms: Collection[str]) -> Metrics:

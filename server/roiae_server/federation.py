@@ -25,11 +25,12 @@ from roiae.errors import QuorumError, Reason, RefusalError, RoiaeError
 from roiae.losses import TERMS
 from roiae.metrics import Quality
 from roiae.shift.latents import encoder_arrays
-from roiae_server.admission import Admit, Metrics, admit_evaluation, admit_magnitudes, admit_update
+from roiae.upload import packed, unpacked
+from roiae_server.admission import Admit, Metrics, admit_evaluation, admit_magnitudes, admit_norm, admit_update
 from roiae_server.plan import Step, learning_rate, phase_of, plan
 from roiae_server.run_folder import SHIFT, RunFolder, RunState
 from roiae_server.shift import ShiftScoring
-from roiae_server.transport import Aggregator, Outcome, Transport
+from roiae_server.transport import Aggregator, InOrder, Outcome, Take, Transport
 
 MODEL_FILES = {"phase1": "phase1.safetensors", "phase2": "final.safetensors", "control": "control.safetensors"}
 
@@ -132,13 +133,23 @@ class Federation:
         proximal_mu = self._aggregator.configure(step.round, self._arrays)
         task = self._train_task(step, proximal_mu)
         bound = self._config.federation.max_update_norm
-        replies = self._ask(
-            step, task, self._sources, lambda reply: admit_update(reply, task.weights, self._arrays, bound)
-        )
-        self._arrays = self._aggregator.aggregate(step.round, replies)
+        expected = packed(self._arrays, self._arrays, task.upload)
+        contributed = []
+
+        def admit(reply: Reply) -> Metrics:
+            metrics = admit_update(reply, task.weights, expected)
+            admit_norm(unpacked(reply.arrays, self._arrays, task.upload), self._arrays, bound)
+            return metrics
+
+        def fold(site: str, reply: Reply) -> None:
+            self._aggregator.add(unpacked(reply.arrays, self._arrays, task.upload), reply.metrics[NUM_EXAMPLES])
+            contributed.append(site)
+
+        self._ask(step, task, self._sources, admit, fold)
+        self._arrays = self._aggregator.aggregate(step.round)
         if step.last:
             self._folder.save_arrays(MODEL_FILES[step.arm], self._arrays)
-        return sorted(replies)
+        return contributed
 
     def _train_task(self, step: Step, proximal_mu: float) -> TrainTask:
         train = self._config.train
@@ -148,7 +159,7 @@ class Federation:
             peak *= self._config.phase2.learning_rate_factor
         weights = self._folder.state.weights if step.arm == "phase2" else {REFERENCE: 1.0}
         return TrainTask(
-            **train.model_dump(exclude={"learning_rate"}),
+            **train.model_dump(exclude={"learning_rate", "device"}),
             model=self._config.model,
             weights=weights,
             learning_rate=learning_rate(peak, step.round, phase.rounds),
@@ -156,11 +167,12 @@ class Federation:
             proximal_mu=proximal_mu,
             seed=self._config.seed,
             round=before + step.round,
+            upload=self._config.federation.upload,
         )
 
     def _calibrate(self, step: Step) -> dict[str, float]:
         task = CalibrateTask(**self._common(), terms=tuple(TERMS), batches=self._config.calibration.batches)
-        replies = self._ask(step, task, self._sources, lambda reply: admit_magnitudes(reply, TERMS))
+        replies = self._collect(step, task, self._sources, lambda reply: admit_magnitudes(reply, TERMS))
         calibration = calibrate(
             {site: {term: reply.metrics[term] for term in TERMS} for site, reply in replies.items()},
             {site: int(reply.metrics[NUM_EXAMPLES]) for site, reply in replies.items()},
@@ -173,7 +185,7 @@ class Federation:
         """Quality of one model at every site, the held-out one among them."""
         self._arrays = self._folder.load_arrays(MODEL_FILES[step.arm])
         sites = sorted(self._sites)
-        replies = self._ask(step, EvaluateTask(**self._common()), sites, admit_evaluation)
+        replies = self._collect(step, EvaluateTask(**self._common()), sites, admit_evaluation)
         for site in set(sites) - set(self._sources) - set(replies):
             raise QuorumError(f"score: the held-out site {site} did not answer. Resume when it is back.")
         scores = {site: Quality.from_sums(reply.metrics).means() for site, reply in sorted(replies.items())}
@@ -189,7 +201,9 @@ class Federation:
         def exchange(task: Task, arrays: Arrays, sites: Sequence[str], admit: Admit) -> dict[str, Reply]:
             nonlocal exchanges
             exchanges += 1
-            replies = self._exchange(replace(step, round=exchanges), Request(task, arrays), sites, admit)
+            replies: dict[str, Reply] = {}
+            asked = replace(step, round=exchanges)
+            self._exchange(asked, Request(task, arrays), sites, admit, replies.__setitem__)
             reasons = {line["site"]: line["reason"] for line in self._lines if line["round"] == exchanges}
             left_out.update({site: reasons[site] for site in sites if site not in replies})
             return replies
@@ -199,45 +213,53 @@ class Federation:
         report = ShiftScoring(exchange, encoders, self._config, self._common()).run(self._sources, holdout)
         self._folder.write_json(SHIFT, {**report, "left_out": left_out, "exchanges": exchanges})
 
-    def _ask(self, step: Step, task: Task, sites: Iterable[str], admit: Admit) -> dict[str, Reply]:
-        """The admitted replies to one task about the weights in hand.
+    def _collect(self, step: Step, task: Task, sites: Iterable[str], admit: Admit) -> dict[str, Reply]:
+        """All admitted replies to one task, by site; raises as `_ask` does."""
+        replies: dict[str, Reply] = {}
+        self._ask(step, task, sites, admit, replies.__setitem__)
+        return replies
+
+    def _ask(self, step: Step, task: Task, sites: Iterable[str], admit: Admit, take: Take) -> None:
+        """Ask one task about the weights in hand; `take` gets each admitted reply, in the order of the sites' names.
 
         Raises:
             QuorumError: fewer sources than the quorum contributed.
         """
-        replies = self._exchange(step, Request(task, self._arrays), sites, admit)
-        contributed = sum(site in replies for site in self._sources)
+        replied = self._exchange(step, Request(task, self._arrays), sites, admit, take)
+        contributed = sum(site in replied for site in self._sources)
         if contributed < self._folder.quorum:
             missing = ", ".join(f"{line['site']} ({line['reason']})" for line in self._lines if line["reason"])
             raise QuorumError(
                 f"{step.name} round {step.round}: {contributed} of {len(self._sources)} source sites contributed, "
                 f"{self._folder.quorum} are needed: {missing}. Mend what the reasons name, then resume the run."
             )
-        return replies
 
-    def _exchange(self, step: Step, request: Request, sites: Iterable[str], admit: Admit) -> dict[str, Reply]:
-        """The admitted replies to one request; every site's outcome becomes a line."""
+    def _exchange(self, step: Step, request: Request, sites: Iterable[str], admit: Admit, take: Take) -> set[str]:
+        """Hand on the admitted replies to one request, and say whose they were; every site's outcome becomes a line."""
         requests = dict.fromkeys(sites, request)
         self._observer.asked(step, list(requests))
-        replies: dict[str, Reply] = {}
-        waiting = set(requests)
+        in_order = InOrder(requests, take)
+        waiting, replied = set(requests), set()
         for outcome in self._transport.exchange(requests):
-            line = _line(step, outcome)
+            line, reply, asked = _line(step, outcome), None, outcome.site in waiting
             try:
-                if outcome.site not in waiting:
+                if not asked:
                     held_out = self._sites.get(outcome.site) is Role.HELD_OUT
                     raise RefusalError(Reason.HELD_OUT if held_out else Reason.NOT_ASKED, "this site was not asked")
                 waiting.remove(outcome.site)
                 if outcome.reply is not None:
                     line |= {"status": "aggregated", "metrics": admit(outcome.reply), "seconds": outcome.reply.seconds}
-                    replies[outcome.site] = outcome.reply
+                    reply = outcome.reply
+                    replied.add(outcome.site)
             except RefusalError as refusal:
                 line |= {"status": "refused", "reason": refusal.reason}
+            if asked:
+                in_order.settle(outcome.site, reply)
             self._lines.append(line)
             self._observer.answered(step, line)
         # Replies come in any order; a run's files do not.
         self._lines.sort(key=lambda line: (line["round"], str(line["site"])))
-        return replies
+        return replied
 
     def _common(self) -> dict[str, Any]:
         train = self._config.train

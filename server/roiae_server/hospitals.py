@@ -50,6 +50,7 @@ def find_hospitals(
             max_bad_share=config.data.max_bad_share,
             privacy=config.privacy,
             state=states.resolve() / name,
+            device=config.train.device,
         )
         for name, folder in sorted(folders.items())
     ]

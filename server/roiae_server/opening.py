@@ -36,6 +36,7 @@ def open_run(folder: CoordinatorFolder, name: str) -> RunFolder:
 
 
 def _resolved(config: RunConfig) -> RunConfig:
-    """`auto` for machines that are not this one: each hospital has its own threads, and all have float32."""
-    precision = "float32" if config.train.precision == "auto" else config.train.precision
-    return resolve(config.model_copy(update={"train": config.train.model_copy(update={"precision": precision})}))
+    """`auto` for machines that are not this one: each hospital has its own device and threads, and all have float32."""
+    train = config.train
+    chosen = {"precision": "float32" if train.precision == "auto" else train.precision, "device": "cpu"}
+    return resolve(config.model_copy(update={"train": train.model_copy(update=chosen)}))

@@ -53,7 +53,7 @@ def rescore(asked: Rescoring, console: Console) -> None:
         try:
             check_same_data(scored, sites)
             if scored.state.status != "done":
-                federate(scored, folders, "local", console)
+                federate(scored, sites, folders, "local", console)
             show_shift(scored, sites, console)
         finally:
             scored.close()

@@ -85,7 +85,7 @@ def _simulate(asked: Simulation, console: Console) -> Mapping[str, Any]:
         run = run or RunFolder.create(asked.out, config, _first_state(sites))
         _check_same_sites(run, sites)
         if run.state.status != "done":
-            federate(run, folders, asked.engine, console)
+            federate(run, sites, folders, asked.engine, console)
         return _show(run, sites, console)
     finally:
         if run:
@@ -149,14 +149,16 @@ def _roles(roles: Mapping[str, Role]) -> str:
     return ", ".join(f"{name} ({role})" for name, role in roles.items())
 
 
-def federate(run: RunFolder, folders: list[SiteFolder], engine: Engine, console: Console) -> None:
+def federate(run: RunFolder, sites: list[Site], folders: list[SiteFolder], engine: Engine, console: Console) -> None:
     """Do all steps of the run that are not done yet, with these hospitals in this process or its workers.
+
+    Args:
+        folders: of the sites, in the same order; workers open them for themselves.
 
     Raises:
         RoiaeError: as `Federation.run`.
     """
-    sites = [folder.name for folder in folders]
-    app = client_app(_site_of(folders))
+    names = [site.name for site in sites]
     with RunProgress(console, run.config, run.state.completed) as progress:
 
         def over(transport: Transport) -> None:
@@ -170,13 +172,13 @@ def federate(run: RunFolder, folders: list[SiteFolder], engine: Engine, console:
 
         if engine == "ray":
             assert isinstance(run.config.train.threads, int), "resolved when the run began"
-            run_on_ray(app, sites, run.config.train.threads, over)
+            run_on_ray(client_app(_site_of(folders)), names, run.config.train.threads, over)
         else:
-            run_local(app, sites, over)
+            run_local(client_app(lambda context: sites[int(context.node_config[PARTITION])]), names, over)
 
 
 def _site_of(folders: list[SiteFolder]) -> Callable[[Any], Site]:
-    """The site of a Flower context, opened once a process; small enough to travel to Ray's workers."""
+    """The site of a Flower context, opened once a worker; small enough to travel to it."""
 
     def site_of(context: Any) -> Site:
         return _opened(folders[int(context.node_config[PARTITION])])

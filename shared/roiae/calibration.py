@@ -39,7 +39,8 @@ def gradient_magnitudes(
             torch._foreach_add_(total, gradient)
         count += 1
     return {
-        term: math.sqrt(sum(float(g.double().square().sum()) for g in total)) / count for term, total in sums.items()
+        term: math.sqrt(sum(float(g.cpu().double().square().sum()) for g in total)) / count
+        for term, total in sums.items()
     }
 
 

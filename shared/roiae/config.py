@@ -21,6 +21,8 @@ IMAGE_SIZE_MIN = 192  # five MS-SSIM scales of an 11-pixel window need more than
 
 StrategyName = Literal["fedavg", "fedprox", "fedadam", "fedmedian", "fedtrimmedavg"]
 Precision = Literal["float32", "bfloat16"]  # what `auto` resolves to
+Upload = Literal["float32", "float16"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
 def takes_image_size(side: int) -> bool:
@@ -70,6 +72,7 @@ class TrainConfig(_Section):
     weight_decay: float = Field(1e-2, ge=0, le=1, description="AdamW's decoupled decay")
     clip_norm: float | None = Field(1.0, gt=0, description="largest gradient norm of a step; null for none")
     augment: bool = Field(True, description="flip, shift and gain on the training frames")
+    device: Device = Field("auto", description="of simulated hospitals; a real one's is in its site.yaml")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="of the network; losses are always float32"
     )
@@ -100,6 +103,9 @@ class FederationConfig(_Section):
     )
     max_update_norm: float = Field(
         1000.0, gt=0, description="L2 norm beyond which an update is refused; hospitals clip theirs far below it"
+    )
+    upload: Upload = Field(
+        "float32", description="type in which updates travel to the coordinator; float16 halves them"
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from roiae.config import ModelConfig, Precision
+from roiae.config import ModelConfig, Precision, Upload
 from roiae.errors import Reason, RefusalError
 from roiae.losses import TERMS
 
@@ -56,6 +56,7 @@ class TrainTask(_Task):
     augment: bool
     precision: Precision
     seed: int = Field(ge=0)
+    upload: Upload = Field("float32", description="type in which the update travels back")
     round: int = Field(ge=1, description="counted from the run's start; phase 2 and its control count alike")
 
 

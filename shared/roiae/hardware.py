@@ -2,14 +2,48 @@
 
 import torch
 
-from roiae.config import RunConfig
+from roiae.config import Precision, RunConfig
+from roiae.errors import ConfigError
 
 
 def resolve(config: RunConfig) -> RunConfig:
-    """The configuration with precision and threads of this machine in place of `auto`."""
-    chosen = {
-        "precision": "bfloat16" if torch.cpu._is_avx512_bf16_supported() else "float32",  # emulated, it is slower
-        "threads": torch.get_num_threads(),
-    }
+    """The configuration with this machine's device, precision and threads in place of `auto`."""
+    device = _best_device() if config.train.device == "auto" else config.train.device
+    chosen = {"device": device, "precision": _precision(device), "threads": torch.get_num_threads()}
     auto = {name: value for name, value in chosen.items() if getattr(config.train, name) == "auto"}
     return config.model_copy(update={"train": config.train.model_copy(update=auto)})
+
+
+def find_device(name: str) -> torch.device:
+    """The device of a setting: `auto`, `cpu`, `cuda` or `mps`.
+
+    Raises:
+        ConfigError: this machine has none of that name.
+    """
+    device = _best_device() if name == "auto" else name
+    if not is_available(device):
+        raise ConfigError(
+            f"device: {device}: this machine has none that torch can use. Set it to auto, or to cpu; a GPU of NVIDIA's "
+            "needs its driver and a build of torch for CUDA."
+        )
+    return torch.device(device)
+
+
+def _best_device() -> str:
+    return next(device for device in ("cuda", "mps", "cpu") if is_available(device))
+
+
+def is_available(device: str) -> bool:
+    """Whether torch can use it here: `cpu`, `cuda` or `mps`."""
+    if device == "cuda":
+        return torch.cuda.is_available()
+    return device == "cpu" or torch.backends.mps.is_available()
+
+
+def _precision(device: str) -> Precision:
+    """bfloat16 where the hardware has it: emulated, it is slower than float32."""
+    if device == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = device == "cpu" and torch.cpu._is_avx512_bf16_supported()
+    return "bfloat16" if native else "float32"

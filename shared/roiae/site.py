@@ -26,9 +26,12 @@ from roiae.contract import (
 )
 from roiae.data.site_data import SiteData
 from roiae.errors import Reason, RefusalError
+from roiae.hardware import find_device
 from roiae.model import Autoencoder
 from roiae.shift.queries import ShiftDesk
-from roiae.training import arrays_of, calibration_batches, evaluate, load_arrays, train_round
+from roiae.training import arrays_of, calibration_batches, evaluate, load_arrays, to_device, train_round
+
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Site:
     data: SiteData
     privacy: PrivacyConfig
     state: Path  # its own folder, for what has to be remembered of its answers
+    device: torch.device = CPU  # that trains and evaluates
 
     def answer(self, request: Request) -> Reply:
         """Do what is asked, or refuse.
@@ -56,13 +60,13 @@ class Site:
         arrays: Arrays = {}
         match task:
             case TrainTask():
-                model = _model(task, request.arrays)
+                model = self._model(task, request.arrays)
                 metrics = self._train(model, task)
                 arrays = arrays_of(model)
             case CalibrateTask():
-                metrics = self._calibrate(_model(task, request.arrays), task)
+                metrics = self._calibrate(self._model(task, request.arrays), task)
             case EvaluateTask():
-                metrics = self._evaluate(_model(task, request.arrays), task)
+                metrics = self._evaluate(self._model(task, request.arrays), task)
             case _:
                 metrics, arrays = self._shift.answer(task, request.arrays)
         return Reply(metrics, arrays, seconds=time.perf_counter() - began)
@@ -82,7 +86,8 @@ class Site:
         }
 
     def _calibrate(self, model: Autoencoder, task: CalibrateTask) -> dict[str, float]:
-        batches = calibration_batches(self.data.train, task.batch_size, task.batches)
+        found = calibration_batches(self.data.train, task.batch_size, task.batches)
+        batches = (to_device(batch, self.device) for batch in found)
         return {NUM_EXAMPLES: float(len(self.data.train)), **gradient_magnitudes(model, batches, task.terms)}
 
     def _evaluate(self, model: Autoencoder, task: EvaluateTask) -> dict[str, float]:
@@ -91,6 +96,12 @@ class Site:
         if self.role is Role.HELD_OUT:
             total += evaluate(model, self.data.train, task.batch_size)
         return total.to_sums()
+
+    def _model(self, task: Task, arrays: Arrays) -> Autoencoder:
+        model = Autoencoder(**task.model.model_dump())
+        check_arrays(arrays, arrays_of(model))
+        load_arrays(model, arrays)
+        return model.to(self.device)
 
 
 @dataclass(frozen=True)
@@ -106,6 +117,7 @@ class SiteFolder:
     max_bad_share: float
     privacy: PrivacyConfig
     state: Path
+    device: str = "cpu"  # as it is set: auto, cpu, cuda or mps
 
     def open(self, on_frame: Callable[[int, int], None] | None = None) -> Site:
         """The site with its data, from the cache where that holds them.
@@ -114,8 +126,10 @@ class SiteFolder:
             on_frame: called with (frames read, frames in all) while they are decoded.
 
         Raises:
+            ConfigError: this machine has no such device.
             DataError: the folder, its manifest or a frame cannot be used.
         """
+        device = find_device(self.device)
         data = SiteData.open(
             self.folder,
             image_size=self.image_size,
@@ -124,11 +138,4 @@ class SiteFolder:
             max_bad_share=self.max_bad_share,
             on_frame=on_frame,
         )
-        return Site(self.name, self.role, data, self.privacy, self.state)
-
-
-def _model(task: Task, arrays: Arrays) -> Autoencoder:
-    model = Autoencoder(**task.model.model_dump())
-    check_arrays(arrays, arrays_of(model))
-    load_arrays(model, arrays)
-    return model
+        return Site(self.name, self.role, data, self.privacy, self.state, device)

@@ -1,7 +1,7 @@
 """One site's work on one request: train for a round, evaluate. Nothing is kept between rounds.
 
-Deterministic in (run seed, site, round) for a given number of threads and precision: the order of frames and their
-augmentation come from a generator of their own, and the optimiser starts afresh.
+Deterministic on a CPU in (run seed, site, round) for a given number of threads and precision: the order of frames and
+their augmentation come from a generator of their own, and the optimiser starts afresh.
 """
 
 import hashlib
@@ -38,18 +38,20 @@ def round_seed(seed: int, site: str, round_: int) -> int:
 
 
 def train_round(model: Autoencoder, data: FrameSet, task: TrainTask, *, site: str) -> Training:
-    """Train the model in place on a site's training split for the task's epochs."""
+    """Train the model in place, on the device it is on, on a site's training split for the task's epochs."""
     generator = torch.Generator().manual_seed(round_seed(task.seed, site, task.round))
+    device = device_of(model)
     model.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = _optimizer(model, task)
-    start = [parameter.detach().clone() for parameter in model.parameters()]
-    sums: dict[str, float] = {}
-    seen, began = 0, time.perf_counter()
+    start = [parameter.detach().clone() for parameter in model.parameters()] if task.proximal_mu else []
+    losses, sizes = [], []  # of each step, kept on the device: to read one there is to wait for all work before it
+    began = time.perf_counter()
     for _ in range(task.local_epochs):
-        for frames, rois in shuffled_batches(data, task.batch_size, generator):
+        for batch in shuffled_batches(data, task.batch_size, generator):
+            frames, rois = to_device(batch, device)
             if task.augment:
                 frames, rois = augment(frames, rois, generator)
-            with torch.autocast("cpu", torch.bfloat16, enabled=task.precision == "bfloat16"):
+            with torch.autocast(device.type, torch.bfloat16, enabled=task.precision == "bfloat16"):
                 recon = model(frames.contiguous(memory_format=torch.channels_last))
             loss, terms = phase_loss(task.weights, recon, frames, rois)
             if task.proximal_mu:
@@ -59,19 +61,23 @@ def train_round(model: Autoencoder, data: FrameSet, task: TrainTask, *, site: st
             if task.clip_norm is not None:
                 nn.utils.clip_grad_norm_(model.parameters(), task.clip_norm)
             optimizer.step()
-            seen += len(frames)
-            for name, value in {"loss": loss, **terms}.items():
-                sums[name] = sums.get(name, 0.0) + float(value.detach()) * len(frames)
-    return Training({name: total / seen for name, total in sums.items()}, seen, time.perf_counter() - began)
+            losses.append(torch.stack([loss, *terms.values()]).detach())
+            sizes.append(len(frames))
+    means = np.average(torch.stack(losses).cpu().double().numpy(), axis=0, weights=sizes)
+    by_name = dict(zip(("loss", *task.weights), means.tolist(), strict=True))
+    return Training(by_name, sum(sizes), time.perf_counter() - began)
 
 
 @torch.no_grad()
 def evaluate(model: Autoencoder, data: FrameSet, batch_size: int) -> Quality:
-    """Sums of the reconstruction quality over all frames, network in float32."""
+    """Sums of the reconstruction quality over all frames; the network in float32, on the device it is on."""
+    device = device_of(model)
     model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     total = Quality()
     for frames, rois in ordered_batches(data, batch_size):
-        total += quality(model(frames.contiguous(memory_format=torch.channels_last)), frames, rois)
+        moved, _ = to_device((frames, rois), device)
+        recon = model(moved.contiguous(memory_format=torch.channels_last))
+        total += quality(recon.cpu(), frames, rois)  # in float64, which Apple's GPUs do not have
     return total
 
 
@@ -97,9 +103,22 @@ def calibration_batches(data: FrameSet, batch_size: int, batches: int) -> Iterat
         yield data.batch(np.arange(index * batch_size, (index + 1) * batch_size))
 
 
+def device_of(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
+
+
+def to_device(batch: tuple[Tensor, Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Frames and ROIs on the device; on their way while this machine goes on."""
+    if device.type == "cpu":
+        return batch
+    if device.type == "cuda":
+        batch = batch[0].pin_memory(), batch[1].pin_memory()
+    return batch[0].to(device, non_blocking=True), batch[1].to(device, non_blocking=True)
+
+
 def arrays_of(model: nn.Module) -> Arrays:
     """The model's state by name, float32, copied."""
-    return {name: value.detach().contiguous().numpy().copy() for name, value in model.state_dict().items()}
+    return {name: value.detach().cpu().contiguous().numpy().copy() for name, value in model.state_dict().items()}
 
 
 def initial_arrays(model: ModelConfig, seed: int) -> Arrays:
@@ -118,7 +137,7 @@ def _optimizer(model: nn.Module, task: TrainTask) -> torch.optim.Optimizer:
     if task.optimizer == "sgd":
         return torch.optim.SGD(model.parameters(), lr=task.learning_rate)
     return torch.optim.AdamW(
-        model.parameters(), lr=task.learning_rate, weight_decay=task.weight_decay, betas=(0.9, 0.99), foreach=True
+        model.parameters(), lr=task.learning_rate, weight_decay=task.weight_decay, betas=(0.9, 0.99), fused=True
     )
 
 

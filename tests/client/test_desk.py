@@ -91,6 +91,23 @@ def test_the_update_is_clipped_to_the_sites_bound(
     assert np.linalg.norm(update) == pytest.approx(1e-3, rel=0.01)
 
 
+def test_in_half_precision_the_clipped_difference_leaves(
+    desk: HospitalDesk, ledger_path: Path, train_task: TrainTask, initial: Arrays
+) -> None:
+    whole = desk.answer("train", ask("r1"), train_task.model_dump_json(), initial)[2]
+    half = desk.answer(
+        "train", ask("r2"), train_task.model_copy(update={"upload": "float16"}).model_dump_json(), initial
+    )
+
+    check(KEY.public_key(), ask("r2"), "train", "alpha", *half)
+    assert whole is not None
+    assert half[2] is not None
+    for name, difference in half[2].arrays.items():
+        assert difference.dtype == np.float16
+        np.testing.assert_allclose(difference, whole.arrays[name] - initial[name], rtol=1e-3, atol=1e-6)
+    assert {array["dtype"] for array in read(ledger_path)[1].arrays} == {"float16"}
+
+
 def test_the_site_decides_the_number_of_threads(desk: HospitalDesk, initial: Arrays) -> None:
     asked = EVALUATE.model_copy(update={"threads": 200})
     desk.answer("evaluate", ask(), asked.model_dump_json(), initial)

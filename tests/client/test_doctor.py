@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import torch
 import trustme
 
 from roiae.config import ModelConfig
@@ -81,6 +82,14 @@ def test_a_wrong_site_yaml_is_one_finding_among_the_others(folder: Path) -> None
     (folder / "site.yaml").write_text("nam: alpha\n")
 
     assert len(failures(folder)) == 2  # and it has not joined
+
+
+def test_a_device_that_this_machine_has_not_is_a_finding(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with (folder / "site.yaml").open("a") as settings:
+        settings.write("device: cuda\n")
+
+    assert any("cuda: this machine has none" in text for text in failures(folder))
 
 
 def test_images_that_are_gone_are_counted_and_not_named(hospitals: Path, tmp_path: Path) -> None:

@@ -75,11 +75,15 @@ class MeanAggregator:
         self.rounds = np.zeros(1)
 
     def configure(self, round_: int, arrays: Arrays) -> float:
+        self.updates: list[Arrays] = []
         return 0.0
 
-    def aggregate(self, round_: int, replies: Mapping[str, Reply]) -> Arrays:
+    def add(self, arrays: Arrays, weight: float) -> None:
+        self.updates.append(arrays)
+
+    def aggregate(self, round_: int) -> Arrays:
         self.rounds = self.rounds + 1
-        mean = np.mean([reply.arrays["w"] for reply in replies.values()], axis=0)
+        mean = np.mean([arrays["w"] for arrays in self.updates], axis=0)
         return {"w": (mean + self.rounds[0] % 3).astype(np.float32)}
 
     @property

@@ -1,59 +1,94 @@
-"""Flower's strategies behind our aggregator, against what their papers say."""
+"""Flower's strategies behind our aggregator, against what their papers say and against Flower's own sums."""
+
+import tracemalloc
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
+from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
+from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
 
 from roiae.config import StrategyConfig, StrategyName
-from roiae.contract import Arrays, Reply
+from roiae.contract import Arrays
 from roiae_server.flower.aggregation import FlowerAggregator
 
 START: Arrays = {"w": np.zeros(4, dtype=np.float32)}
+Update = tuple[Arrays, float]
 
 
-def replies(values: list[float], frames: list[int]) -> dict[str, Reply]:
-    return {
-        f"site-{index}": Reply({"num-examples": float(n)}, {"w": np.full(4, value, dtype=np.float32)}, 1.0)
-        for index, (value, n) in enumerate(zip(values, frames, strict=True))
-    }
+def updates(values: list[float], frames: list[int]) -> list[Update]:
+    """An update a site: all weights of one value, and its number of frames."""
+    return [({"w": np.full(4, value, dtype=np.float32)}, float(n)) for value, n in zip(values, frames, strict=True)]
+
+
+def random_updates(sites: int, size: int) -> list[Update]:
+    rng = np.random.default_rng(0)
+    return [({"w": rng.normal(0, 0.1, size).astype(np.float32)}, float(rng.integers(50, 500))) for _ in range(sites)]
+
+
+def aggregated(aggregator: FlowerAggregator, round_: int, start: Arrays, updates: Iterable[Update]) -> Arrays:
+    aggregator.configure(round_, start)
+    for arrays, weight in updates:
+        aggregator.add(arrays, weight)
+    return aggregator.aggregate(round_)
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"), [("fedavg", 2.8), ("fedprox", 2.8), ("fedmedian", 3.0), ("fedtrimmedavg", 3.0)]
+    ("name", "expected"), [("fedavg", 2.5), ("fedprox", 2.5), ("fedmedian", 3.0), ("fedtrimmedavg", 3.0)]
 )
 def test_strategies_aggregate_as_named(name: StrategyName, expected: float) -> None:
-    aggregator = FlowerAggregator(StrategyConfig(name=name))
-    aggregator.configure(1, START)
+    some = updates([1.0, 2.0, 3.0, 4.0, 100.0], [10, 10, 10, 10, 0])
 
-    result = aggregator.aggregate(1, replies([1.0, 2.0, 3.0, 4.0, 100.0], [10, 10, 10, 10, 0]))
+    result = aggregated(FlowerAggregator(StrategyConfig(name=name)), 1, START, some)
 
-    if name in ("fedavg", "fedprox"):
-        expected = 2.5
     np.testing.assert_allclose(result["w"], expected, rtol=1e-6)
     assert result["w"].dtype == np.float32
 
 
 def test_fedavg_weighs_by_frames() -> None:
-    aggregator = FlowerAggregator(StrategyConfig())
-    aggregator.configure(1, START)
-
-    result = aggregator.aggregate(1, replies([0.0, 4.0], [300, 100]))
+    result = aggregated(FlowerAggregator(StrategyConfig()), 1, START, updates([0.0, 4.0], [300, 100]))
 
     np.testing.assert_allclose(result["w"], 1.0)
 
 
-def test_the_order_of_replies_changes_no_byte() -> None:
-    rng = np.random.default_rng(0)
-    some = {
-        name: Reply({"num-examples": n}, {"w": rng.normal(size=99).astype(np.float32)}, 1.0)
-        for name, n in (("a", 3.0), ("b", 7.0), ("c", 11.0))
-    }
-    results = []
-    for order in ("abc", "cab"):
-        aggregator = FlowerAggregator(StrategyConfig())
-        aggregator.configure(1, {"w": np.zeros(99, dtype=np.float32)})
-        results.append(aggregator.aggregate(1, {name: some[name] for name in order})["w"].tobytes())
+@pytest.mark.parametrize("sites", [3, 16])
+def test_streamed_sums_equal_flowers_to_1e_7(sites: int) -> None:
+    some = random_updates(sites, 9999)
+    records = [
+        RecordDict(
+            {"arrays": ArrayRecord({"w": Array(arrays["w"])}), "metrics": MetricRecord({"num-examples": weight})}
+        )
+        for arrays, weight in some
+    ]
+    flowers = aggregate_arrayrecords(records, "num-examples")["w"].numpy()
 
-    assert results[0] == results[1]
+    ours = aggregated(FlowerAggregator(StrategyConfig()), 1, START, some)["w"]
+
+    np.testing.assert_allclose(ours, flowers, rtol=0, atol=1e-7)  # Flower sums in float32
+    exact = np.average([a["w"].astype(np.float64) for a, _ in some], axis=0, weights=[w for _, w in some])
+    np.testing.assert_allclose(ours, exact, rtol=1e-7)
+
+
+def test_a_streamed_round_holds_no_more_for_more_sites() -> None:
+    def peak(sites: int) -> int:
+        aggregator = FlowerAggregator(StrategyConfig())
+        tracemalloc.start()
+        aggregated(aggregator, 1, START, ((random_updates(1, 50_000)[0]) for _ in range(sites)))
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    assert peak(40) < 1.2 * peak(4)
+
+
+def test_a_round_that_was_given_up_leaves_nothing_behind() -> None:
+    aggregator = FlowerAggregator(StrategyConfig())
+    aggregator.configure(1, START)
+    aggregator.add({"w": np.full(4, 100, dtype=np.float32)}, 10.0)
+
+    result = aggregated(aggregator, 1, START, updates([1.0, 3.0], [1, 1]))
+
+    np.testing.assert_allclose(result["w"], 2.0)
 
 
 def test_only_fedprox_asks_for_a_proximal_term() -> None:
@@ -65,12 +100,10 @@ def test_fedadam_equals_its_paper_and_goes_on_from_a_restored_state() -> None:
     """Reddi et al. 2021, algorithm 2, with Flower's bias correction; two rounds by hand."""
     config = StrategyConfig(name="fedadam", server_learning_rate=0.1)
     first = FlowerAggregator(config)
-    first.configure(1, START)
-    once = first.aggregate(1, replies([1.0, 3.0], [1, 1]))
+    once = aggregated(first, 1, START, updates([1.0, 3.0], [1, 1]))
     second = FlowerAggregator(config)
     second.restore(first.state)
-    second.configure(2, once)
-    twice = second.aggregate(2, replies([1.0, 3.0], [1, 1]))
+    twice = aggregated(second, 2, once, updates([1.0, 3.0], [1, 1]))
 
     weight, moment, variance = 0.0, 0.0, 0.0
     for round_, result in ((1, once), (2, twice)):

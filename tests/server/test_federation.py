@@ -1,6 +1,6 @@
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from roiae.config import RunConfig
-from roiae.contract import CalibrateTask, Reply, Request, TrainTask
+from roiae.contract import Arrays, CalibrateTask, Reply, Request, TrainTask
 from roiae.errors import CalibrationError, QuorumError, Reason
-from tests.server.conftest import ScriptedTransport, honest
+from roiae.upload import packed_reply
+from roiae_server.transport import Outcome
+from tests.server.conftest import MeanAggregator, ScriptedTransport, honest
 
 Federate = Callable[..., Path]
 Lines = Callable[[Path], list[dict[str, Any]]]
@@ -154,6 +156,49 @@ def ended_without_bb(federate: Federate, transport: ScriptedTransport, path: Pat
 
 def _trains(site: str, request: Request) -> bool:
     return site == "bb" and isinstance(request.task, TrainTask)
+
+
+def test_updates_are_folded_by_name_in_whatever_order_they_come(
+    federate: Federate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folded: list[float] = []
+    add = MeanAggregator.add
+
+    def noting(self: MeanAggregator, arrays: Arrays, weight: float) -> None:
+        folded.append(arrays["w"][0])
+        add(self, arrays, weight)
+
+    class Backwards(ScriptedTransport):
+        def exchange(self, requests: Mapping[str, Request]) -> Iterator[Outcome]:
+            return super().exchange({site: requests[site] for site in sorted(requests, reverse=True)})
+
+    monkeypatch.setattr(MeanAggregator, "add", noting)
+
+    federate(Backwards())
+
+    assert folded[:3] == [2.0, 3.0, 4.0]  # of a, bb and ccc, see `honest`
+
+
+def test_a_half_precision_update_is_added_to_what_was_sent(federate: Federate, config: RunConfig) -> None:
+    federation = config.federation.model_copy(update={"upload": "float16"})
+
+    def difference(site: str, request: Request) -> Reply | Reason:
+        return packed_reply(request, honest(site, request))
+
+    run = federate(ScriptedTransport(difference), config=config.model_copy(update={"federation": federation}))
+
+    assert weights(run) == weights(federate(ScriptedTransport(), "whole"))
+
+
+def test_whole_weights_where_half_was_asked_for_are_refused(federate: Federate, config: RunConfig) -> None:
+    federation = config.federation.model_copy(update={"upload": "float16"})
+
+    def answer(site: str, request: Request) -> Reply | Reason:
+        reply = honest(site, request)
+        return reply if site == "a" else packed_reply(request, reply)
+
+    with pytest.raises(QuorumError, match="a never contributed"):
+        federate(ScriptedTransport(answer), config=config.model_copy(update={"federation": federation}))
 
 
 def test_a_missing_site_is_recorded_and_asked_again_next_round(federate: Federate, read_lines: Lines) -> None:

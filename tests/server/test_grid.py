@@ -8,12 +8,13 @@ import torch
 from pytorch_msssim import ms_ssim
 
 from roiae.config import Role, StrategyConfig
-from roiae.contract import Arrays, CalibrateTask, KeysTask, Reply, Request, TrainTask
+from roiae.contract import NUM_EXAMPLES, Arrays, CalibrateTask, KeysTask, Reply, Request, TrainTask
 from roiae.data.site_data import FrameSet
 from roiae.errors import Reason
 from roiae.model import Autoencoder
 from roiae.site import Site
 from roiae.training import load_arrays
+from roiae.upload import unpacked
 from roiae_client.flower.app import client_app
 from roiae_server.flower.aggregation import FlowerAggregator
 from roiae_server.flower.engines import PARTITION, run_local
@@ -105,8 +106,10 @@ def test_one_federated_step_equals_one_pooled_step(
     sites = [make_site("a", train=5), make_site("b", train=3)]
     aggregator = FlowerAggregator(StrategyConfig())
     aggregator.configure(1, initial)
-    outcomes = exchange(sites, Request(train_task, initial))
-    federated = aggregator.aggregate(1, {name: o.reply for name, o in outcomes.items() if o.reply})
+    for outcome in exchange(sites, Request(train_task, initial)).values():
+        assert outcome.reply
+        aggregator.add(outcome.reply.arrays, outcome.reply.metrics[NUM_EXAMPLES])
+    federated = aggregator.aggregate(1)
 
     model = Autoencoder(**MODEL.model_dump())
     load_arrays(model, initial)
@@ -118,3 +121,17 @@ def test_one_federated_step_equals_one_pooled_step(
 
     for name, value in model.state_dict().items():
         np.testing.assert_allclose(federated[name], value.numpy(), atol=1e-6)
+
+
+def test_a_half_precision_update_takes_half_the_bytes_and_arrives_nearly_the_same(
+    make_site: Callable[..., Site], initial: Arrays, train_task: TrainTask
+) -> None:
+    site, task = make_site("a"), train_task.model_copy(update={"upload": "float16"})
+
+    outcome = exchange([site], Request(task, initial))["a"]
+
+    assert outcome.reply is not None
+    assert outcome.bytes_in < 0.55 * outcome.bytes_out
+    trained = site.answer(Request(task, initial)).arrays
+    for name, array in unpacked(outcome.reply.arrays, initial, "float16").items():
+        np.testing.assert_allclose(array, trained[name], atol=1e-5)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from roiae import hardware
 from roiae.contract import Arrays, TrainTask
 from roiae.data.site_data import FrameSet
 from roiae.metrics import Quality, quality
@@ -117,3 +118,27 @@ def test_aggregated_metrics_equal_those_of_the_pooled_frames(initial: Arrays, fr
     with torch.no_grad():
         pooled = quality(model(frames), frames, rois)
     assert federated.means() == pytest.approx(pooled.means(), rel=1e-5)
+
+
+GPU = next((name for name in ("cuda", "mps") if hardware.is_available(name)), None)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(GPU is None, reason="this machine has no GPU that torch can use")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_gpu_trains_and_evaluates_nearly_as_a_cpu_does(
+    initial: Arrays, frame_set: Frames, train_task: TrainTask, precision: str
+) -> None:
+    weights = {"ms_ssim": 1.0, "roi_l1": 0.4, "roi_edge": 0.6}
+    change = {"weights": weights, "augment": True, "batch_size": 4, "precision": precision, "optimizer": "adamw"}
+    task, data = train_task.model_copy(update=change), frame_set(9, 0)
+    losses, qualities = [], []
+    for device in ("cpu", str(GPU)):
+        model = Autoencoder(**MODEL.model_dump())
+        load_arrays(model, initial)
+        model.to(device)
+        losses.append(train_round(model, data, task.model_copy(update={"learning_rate": 1e-3}), site="a").losses)
+        qualities.append(evaluate(model, data, 4).means())
+
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+    assert qualities[1] == pytest.approx(qualities[0], rel=0.02)

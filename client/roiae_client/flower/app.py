@@ -13,6 +13,7 @@ from roiae.contract import Reply, Request, parse_task
 from roiae.errors import Reason, RefusalError
 from roiae.packing import pack, unpack
 from roiae.site import Site
+from roiae.upload import packed_reply
 
 CLIENT_APP_RAISED = 2  # Flower's code for an application's error
 log = logging.getLogger(__name__)
@@ -28,7 +29,8 @@ def client_app(site_of: Callable[[Context], Site]) -> ClientApp:
 
     def answer(message: Message, context: Context) -> Message:
         try:
-            reply = site_of(context).answer(read_request(message))
+            request = read_request(message)
+            reply = packed_reply(request, site_of(context).answer(request))
         except RefusalError as refusal:
             log.warning("request refused: %s", refusal)
             return Message(Error(CLIENT_APP_RAISED, refusal.reason), reply_to=message)

@@ -1,17 +1,23 @@
-"""Flower's strategy objects behind our `Aggregator`: their configure and aggregate calls, driven by our round loop."""
+"""Flower's strategy objects behind our `Aggregator`: their configure and aggregate calls, driven by our round loop.
 
-from collections.abc import Callable, Mapping
-from typing import cast
+A strategy that asks no more of the replies than their weighted mean is given that mean as one reply, and they are
+folded into running sums as they come: memory for one update, however many sites. The others need every update at once.
+"""
+
+from collections.abc import Callable
+from typing import Any, cast
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAdam, FedAvg, FedMedian, FedProx, FedTrimmedAvg
+from numpy.typing import NDArray
 
 from roiae.config import StrategyConfig, StrategyName
-from roiae.contract import NUM_EXAMPLES, Arrays, Reply
+from roiae.contract import NUM_EXAMPLES, Arrays
 from roiae_server.flower.grid import act_as_coordinator
 
+MEAN_IS_ENOUGH: frozenset[StrategyName] = frozenset({"fedavg", "fedprox", "fedadam"})
 STATE = ("m_t", "v_t")  # FedAdam's moments, each {name of an array: array}
 
 
@@ -35,17 +41,24 @@ class FlowerAggregator:
     def __init__(self, config: StrategyConfig) -> None:
         act_as_coordinator()
         self._strategy = make_strategy(config)
+        self._new_fold = WeightedMean if config.name in MEAN_IS_ENOUGH else EveryReply
+        self._fold = self._new_fold()
 
     def configure(self, round_: int, arrays: Arrays) -> float:
+        self._fold = self._new_fold()
         record = ArrayRecord({name: Array(array) for name, array in arrays.items()})
         messages = list(self._strategy.configure_train(round_, record, ConfigRecord(), cast(Grid, _OneNode())))
         return cast(float, messages[0].content.config_records["config"].get("proximal-mu", 0.0))
 
-    def aggregate(self, round_: int, replies: Mapping[str, Reply]) -> Arrays:
-        """Aggregate in the order of the sites' names, so that sums round alike; types stay as the sites sent them."""
-        messages = [_message(replies[site]) for site in sorted(replies)]
-        record, _ = self._strategy.aggregate_train(round_, messages)
-        layout = replies[min(replies)].arrays
+    def add(self, arrays: Arrays, weight: float) -> None:
+        self._fold.add(arrays, weight)
+
+    def aggregate(self, round_: int) -> Arrays:
+        """Types stay as the sites sent them."""
+        updates = self._fold.updates()
+        record, _ = self._strategy.aggregate_train(round_, [_message(*update) for update in updates])
+        layout, _ = updates[0]
+        self._fold = self._new_fold()
         assert record is not None, "a strategy answers None only to no replies"
         return {name: record[name].numpy().astype(array.dtype) for name, array in layout.items()}
 
@@ -61,6 +74,41 @@ class FlowerAggregator:
                 setattr(self._strategy, name, moment)
 
 
+class WeightedMean:
+    """Σ w·x / Σ w of arrays by name, summed in float64 in the order that they are added."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, NDArray[np.float64]] = {}
+        self._types: dict[str, np.dtype[Any]] = {}
+        self._weight = 0.0
+
+    def add(self, arrays: Arrays, weight: float) -> None:
+        for name, array in arrays.items():
+            weighted = np.multiply(array, weight, dtype=np.float64)
+            if name in self._sums:
+                self._sums[name] += weighted
+            else:
+                self._sums[name], self._types[name] = weighted, array.dtype
+        self._weight += weight
+
+    def updates(self) -> list[tuple[Arrays, float]]:
+        """The mean in the arrays' own types, and what stands behind it."""
+        return [({n: (total / self._weight).astype(self._types[n]) for n, total in self._sums.items()}, self._weight)]
+
+
+class EveryReply:
+    """Keeps all updates until they are asked for."""
+
+    def __init__(self) -> None:
+        self._updates: list[tuple[Arrays, float]] = []
+
+    def add(self, arrays: Arrays, weight: float) -> None:
+        self._updates.append((arrays, weight))
+
+    def updates(self) -> list[tuple[Arrays, float]]:
+        return self._updates
+
+
 class _OneNode:
     """All that a strategy asks of a grid before it writes its settings into a message."""
 
@@ -68,12 +116,12 @@ class _OneNode:
         return [1]
 
 
-def _message(reply: Reply) -> Message:
+def _message(arrays: Arrays, weight: float) -> Message:
     asked = Message(RecordDict(), dst_node_id=1, message_type="train")
     content = RecordDict(
         {
-            "arrays": ArrayRecord({name: Array(np.ascontiguousarray(array)) for name, array in reply.arrays.items()}),
-            "metrics": MetricRecord({NUM_EXAMPLES: reply.metrics[NUM_EXAMPLES]}),
+            "arrays": ArrayRecord({name: Array(np.ascontiguousarray(array)) for name, array in arrays.items()}),
+            "metrics": MetricRecord({NUM_EXAMPLES: weight}),
         }
     )
     return Message(content, reply_to=asked)

@@ -21,7 +21,8 @@ START_SECONDS = 60.0  # for Ray's nodes to register
 def run_local(app: ClientApp, sites: Sequence[str], run: Callable[[Transport], None]) -> None:
     """Run with every site in this process; `app` tells them apart by `partition-id`, the place in `sites`."""
     nodes = {site: index + 1 for index, site in enumerate(sites)}
-    run(GridTransport(LocalGrid(app, {node: {PARTITION: node - 1} for node in nodes.values()}), nodes))
+    grid = LocalGrid(app, {node: {PARTITION: node - 1} for node in nodes.values()})
+    run(GridTransport(grid, nodes, grid.size))
 
 
 def require_ray() -> None:

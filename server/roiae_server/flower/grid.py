@@ -1,12 +1,13 @@
 """Exchanges over a Flower grid, and a grid that runs hospitals in this process."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, no_object_id_recompute
+from flwr.supercore.inflatable.inflatable_object import InflatableObject
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 from flwr.supercore.task_identity import TaskIdentity
 
@@ -37,24 +38,27 @@ class GridTransport:
     Args:
         grid: connected to the sites' nodes.
         nodes: the node of each site by name.
+        size: bytes of a message that has travelled.
     """
 
-    def __init__(self, grid: MessageGrid, nodes: Mapping[str, int]) -> None:
-        self._grid, self._nodes = grid, nodes
+    def __init__(
+        self, grid: MessageGrid, nodes: Mapping[str, int], size: Callable[[Message], int] | None = None
+    ) -> None:
+        self._grid, self._nodes, self._size = grid, nodes, size or wire_bytes
 
     def exchange(self, requests: Mapping[str, Request]) -> Iterator[Outcome]:
         act_as_coordinator()
+        records = {id(request): request_record(request) for request in requests.values()}  # mostly one for all sites
         messages = {
-            site: Message(request_record(requests[site]), self._nodes[site], requests[site].kind)
+            site: Message(records[id(requests[site])], self._nodes[site], requests[site].kind)
             for site in sorted(requests)
         }
-        sent = {site: wire_bytes(message) for site, message in messages.items()}
         waiting = dict(zip(self._grid.push_messages(messages.values()), messages, strict=True))
         while waiting:
             arrived = list(self._grid.pull_messages(list(waiting)))
             for message in arrived:
                 site = waiting.pop(message.metadata.reply_to_message_id)
-                yield _outcome(site, message, sent[site])
+                yield _outcome(site, message, self._size(messages.pop(site)), self._size(message))
             if waiting and not arrived:
                 time.sleep(POLL_SECONDS)
 
@@ -71,36 +75,55 @@ class LocalGrid:
         self._app = app
         self._contexts = {node: _context(node, dict(config)) for node, config in node_configs.items()}
         self._queue: dict[str, Message] = {}
+        self._sizes: dict[str, int] = {}
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        copies = [wire_copy(message) for message in messages]
-        self._queue |= {copy.metadata.message_id: copy for copy in copies}
-        return [copy.metadata.message_id for copy in copies]
+        pushed = []
+        for message in messages:
+            message.metadata.__dict__["_message_id"] = uuid.uuid4().hex
+            pushed.append(message.metadata.message_id)
+            self._queue[pushed[-1]] = message
+        return pushed
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Answer the first of the messages that waits: whoever pulls sees each reply as it is made."""
         for message_id in message_ids:
             if message := self._queue.pop(message_id, None):
                 context = self._contexts[message.metadata.dst_node_id]
-                return [wire_copy(self._app(message, context))]
+                reply = self._app(self._carry(message), context)
+                reply.metadata.__dict__["_message_id"] = uuid.uuid4().hex
+                return [self._carry(reply)]
         return []
 
+    def size(self, message: Message) -> int:
+        """Bytes of a message that has travelled over this grid, said once."""
+        return self._sizes.pop(message.metadata.message_id)
 
-def wire_copy(message: Message) -> Message:
-    """The message as the other side gets it: taken apart into Flower's hashed objects, and put together again."""
-    with no_object_id_recompute():
-        object_id = message.object_id
-        contents = {key: value.deflate() for key, value in get_all_nested_objects(message).items()}
-    copy = inflate_object_from_contents(object_id, contents)
-    assert isinstance(copy, Message)
-    copy.metadata.__dict__["_message_id"] = object_id
-    return copy
+    def _carry(self, message: Message) -> Message:
+        contents = _wire_contents(message)
+        self._sizes[message.metadata.message_id] = sum(map(len, contents.values()))
+        copy = inflate_object_from_contents(next(reversed(contents)), contents)
+        assert isinstance(copy, Message)
+        copy.metadata.__dict__["_message_id"] = message.metadata.message_id
+        return copy
 
 
 def wire_bytes(message: Message) -> int:
     """Bytes of the message on the wire, without the transport's own framing."""
-    with no_object_id_recompute():
-        return sum(len(value.deflate()) for value in get_all_nested_objects(message).values())
+    return sum(map(len, _wire_contents(message).values()))
+
+
+def _wire_contents(message: Message) -> dict[str, bytes]:
+    """The message taken apart into Flower's hashed objects, as they travel, itself last."""
+    contents: dict[str, bytes] = {}
+
+    def take_apart(object_id: str, part: InflatableObject) -> None:
+        for child_id, child in (part.children or {}).items():  # by their ids: to ask a child for its own hashes it anew
+            take_apart(child_id, child)
+        contents[object_id] = part.deflate()
+
+    take_apart(message.object_id, message)
+    return contents
 
 
 def _context(node: int, config: dict[str, str | int]) -> Context:
@@ -130,8 +153,7 @@ def read_reply(message: Message) -> Reply:
         raise RefusalError(Reason.BAD_METRICS, "a part of the reply is missing or ill-typed") from None
 
 
-def _outcome(site: str, message: Message, bytes_out: int) -> Outcome:
-    bytes_in = wire_bytes(message)
+def _outcome(site: str, message: Message, bytes_out: int, bytes_in: int) -> Outcome:
     if message.has_error():
         known = {str(reason): reason for reason in Reason}
         return Outcome(site, None, known.get(message.error.reason or "", Reason.SITE_FAILED), bytes_out, bytes_in)

@@ -17,6 +17,7 @@ REASONS: dict[str, str] = {
     Reason.WRONG_VERSION: "a version of roiae that cannot work with this one",
     Reason.ARRAYS_MISMATCH: "arrays that are not the model's",
     Reason.NOT_FINITE: "NaN or infinity in what was sent",
+    Reason.TOO_LARGE: "its update was too large",
     Reason.NO_FRAMES: "too few frames",
     Reason.FEW_SUBJECTS: "fewer subjects than the hospital asks for",
     Reason.ALREADY_ANSWERED: "the hospital had answered this, or something that would add up with it",

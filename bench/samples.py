@@ -1,0 +1,55 @@
+"""Frames and models to measure with: no disk, no phantoms, the same every time."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from roiae.config import ModelConfig, PrivacyConfig, Role, RunConfig
+from roiae.contract import TrainTask
+from roiae.data.site_data import FrameSet, SiteData
+from roiae.hardware import resolve
+from roiae.model import Autoencoder
+from roiae.site import Site
+
+PHASE1 = {"ms_ssim": 1.0}
+PHASE2 = {"ms_ssim": 1.0, "roi_l1": 0.4, "roi_edge": 0.7}
+
+
+def frame_set(frames: int, side: int = 256) -> FrameSet:
+    """Smooth frames with a ROI of the size that a nuchal translucency has."""
+    coarse = torch.rand(frames, 1, side // 4, side // 4, generator=torch.Generator().manual_seed(frames))
+    smooth = F.interpolate(coarse, size=(side, side), mode="bicubic").clamp(0, 1)[:, 0]
+    corner = np.random.default_rng(0).integers(0, side - side // 3, (frames, 2))
+    rois = np.concatenate([corner, corner + np.array([side // 3, side // 14])], axis=1)
+    subjects = tuple(f"S{index}" for index in range(frames))
+    return FrameSet((smooth * 255).to(torch.uint8).numpy(), rois, subjects, np.full((frames, 2), np.nan))
+
+
+def site(name: str, train: int, validation: int, state: Path) -> Site:
+    data = SiteData(frame_set(train), frame_set(validation), (), fingerprint=name)
+    return Site(name, Role.SOURCE, data, PrivacyConfig(), state / name)
+
+
+def network(side: int = 256) -> Autoencoder:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return Autoencoder(**ModelConfig(image_size=side).model_dump())
+
+
+def train_task(weights: dict[str, float], batch_size: int, side: int = 256) -> TrainTask:
+    """The default settings, with what `auto` means on this machine."""
+    train = resolve(RunConfig()).train
+    settings = train.model_dump(exclude={"device", "batch_size", "learning_rate"})
+    return TrainTask(
+        **settings,
+        model=ModelConfig(image_size=side),
+        weights=weights,
+        batch_size=batch_size,
+        learning_rate=1e-4,
+        local_epochs=1,
+        proximal_mu=0.0,
+        seed=0,
+        round=1,
+    )

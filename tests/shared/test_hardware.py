@@ -1,0 +1,40 @@
+import pytest
+import torch
+
+from roiae.config import RunConfig, build_config
+from roiae.errors import ConfigError
+from roiae.hardware import find_device, is_available, resolve
+
+
+def test_auto_is_replaced_by_what_this_machine_has() -> None:
+    train = resolve(RunConfig()).train
+
+    assert is_available(train.device)
+    assert train.threads == torch.get_num_threads()
+    assert train.precision in ("float32", "bfloat16")
+
+
+def test_a_cpu_that_would_emulate_bfloat16_stays_with_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+
+    assert resolve(build_config({"train": {"device": "cpu"}})).train.precision == "float32"
+
+
+def test_what_is_set_is_left_as_it_is() -> None:
+    settings = {"train": {"device": "cpu", "precision": "float32", "threads": 7}}
+
+    assert resolve(build_config(settings)) == build_config(settings)
+
+
+def test_a_gpu_is_taken_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+
+    assert find_device("auto") == torch.device("cuda")
+    assert find_device("cpu") == torch.device("cpu")
+
+
+def test_a_device_that_is_not_there_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+    with pytest.raises(ConfigError, match=r"cuda: this machine has none.*auto"):
+        find_device("cuda")
