@@ -32,6 +32,7 @@ WHY_NOT: dict[str, str] = {
     WhyNot.CONSTANT: "the codes do not differ from frame to frame",
     WhyNot.FEW_FRAMES: "fewer frames than the neighbour that is asked for",
     WhyNot.NOT_CONVERGED: "the fit did not converge",
+    WhyNot.DROPPED_OUT: "a source dropped out, and sums that hide each other can be made only of all",
 }
 
 
