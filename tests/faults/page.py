@@ -57,7 +57,7 @@ HEAD = """\
 A run ends by itself whatever process is killed, whatever line is cut and for how long up to the round deadline, and its
 weights have the very bytes of a run in which nothing happened. A hospital that lags, breaks, cheats or is removed is
 left out by name, with the reason in `rounds.jsonl`, `participation.json`, `status` and the exit code, and nobody waits
-for it beyond the deadline.
+for it beyond the deadline. The table says for which faults this was shown, the last line for which it was not.
 
 Made by `make faults`: one coordinator and four hospitals (three sources, one held out) as real processes on loopback
 over TLS, small phantom data. While each run went on, every state file was read ten times a second; none was ever torn.
