@@ -17,6 +17,7 @@ from roiae_server.report.shift_picture import shift_png
 from roiae_server.report.tables import quality_table, shift_table
 from roiae_server.report.write import write_real_report
 from roiae_server.run_folder import SHIFT, RunFolder
+from roiae_server.service import PID
 
 STALE_SECONDS = 15.0  # after which a status that is written every second is of a service that is gone
 
@@ -33,7 +34,8 @@ def require_served(folder: CoordinatorFolder) -> None:
         ServiceError: no process serves the folder, or it does not get on.
     """
     said = read_status(folder)
-    if said is None or time.time() - said["updated"] > STALE_SECONDS:
+    running = (folder.superlink / PID).exists()
+    if not running or said is None or time.time() - said["updated"] > STALE_SECONDS:
         raise ServiceError(
             f"{folder.path}: is not served. Start it with `roiae-server start`; log/ says what happened."
         )

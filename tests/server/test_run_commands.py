@@ -125,6 +125,9 @@ def test_health_is_that_the_service_gets_on_not_that_a_process_lives(
     roiae_server: Command, folder: CoordinatorFolder
 ) -> None:
     write_status(folder, time.time())
+    assert roiae_server("status", folder.path, "--healthy")[0] == 12  # of a service that has ended
+
+    (folder.superlink / "service.pid").write_text("1\n")
     assert roiae_server("status", folder.path, "--healthy")[0] == 0
 
     write_status(folder, time.time() - 60)
