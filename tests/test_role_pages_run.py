@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from roiae.data.phantom import SCANNERS, write_hospital
-from tests.faults.processes import SETTINGS, SITE_SETTINGS, Member, await_that, command, free_port
+from roiae.service import free_port
+from tests.faults.processes import SETTINGS, SITE_SETTINGS, Member, await_that, command
 from tests.test_role_pages import command as page_command
 from tests.test_role_pages import commands
 

@@ -1,13 +1,10 @@
 """`roiae-client start`: keeps a hospital's two processes up, Flower's node that connects outwards and our executor."""
 
 import os
-import socket
 import sys
 
-from filelock import FileLock, Timeout
-
-from roiae.errors import ServiceError
 from roiae.files import write_atomically
+from roiae.service import free_port, new_secret, only_one
 from roiae.supervisor import Service, Supervisor
 from roiae_client.client_folder import ClientFolder
 from roiae_client.service_state import ServiceState
@@ -23,15 +20,11 @@ def start(folder: ClientFolder) -> None:
         ServiceError: it is served already.
     """
     kit, state = folder.kit, ServiceState(folder.state)
-    lock = FileLock(folder.state / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise ServiceError(f"{folder.path}: is served by another process already. Stop that one first.") from None
-    with lock:
-        state.new_secret()
+    taken = f"{folder.path}: is served by another process already. Stop that one first."
+    with only_one(folder.state / LOCK, taken):
+        new_secret(state.secret)
         state.forget()
-        port = _free_port()
+        port = free_port()
         said: tuple[bool, bool] | None = None
 
         def tick() -> bool:
@@ -63,9 +56,3 @@ def _describe(folder: ClientFolder, connected: bool, paused: bool) -> str:
     if paused:
         return f"paused: nothing more is answered until `roiae-client pause {folder.path} --off`"
     return "connected to the coordinator" if connected else "not connected to the coordinator; trying"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

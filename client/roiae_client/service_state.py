@@ -2,7 +2,6 @@
 
 import json
 import logging
-import secrets
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,11 +34,6 @@ class ServiceState:
         self.heard = folder / "heard"  # touched whenever the coordinator answers as to a registered node
         self._paused, self._withdrawn = folder / "paused", folder / "withdrawn"
         self._activity = folder / "activity.json"
-
-    def new_secret(self) -> None:
-        self.secret.unlink(missing_ok=True)
-        self.secret.touch(mode=0o600)
-        self.secret.write_bytes(secrets.token_bytes(32))
 
     @property
     def paused(self) -> bool:

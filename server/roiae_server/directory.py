@@ -53,6 +53,7 @@ class SiteDirectory:
         self._folder, self._control, self._run = folder, control, run
         self._heard = read_heard(folder.path)
         self._keys: dict[str, PublicKey] = {}
+        self._pem: dict[str, bytes] = {}  # the same keys as the SuperLink has them
         self._stamp = -1
         self._nodes: tuple[float, dict[str, Node]] = (0.0, {})
         self._lock = threading.RLock()
@@ -65,7 +66,8 @@ class SiteDirectory:
             if stamp == self._stamp:
                 return
             self._keys = {name: site.key for name, site in self._folder.sites.items()}
-            self._control.reconcile({name: _pem(key) for name, key in self._keys.items()})
+            self._pem = {name: _pem(key) for name, key in self._keys.items()}
+            self._control.reconcile(self._pem)
             self._stamp, self._nodes = stamp, (0.0, {})
 
     def key(self, site: str) -> PublicKey | None:
@@ -78,7 +80,7 @@ class SiteDirectory:
             taken, nodes = self._nodes
             if time.monotonic() - taken > NODES_SECONDS:
                 by_key = {node.key: node for node in self._control.nodes()}
-                nodes = {site: by_key[_pem(key)] for site, key in self._keys.items() if _pem(key) in by_key}
+                nodes = {site: by_key[key] for site, key in self._pem.items() if key in by_key}
                 self._nodes = (time.monotonic(), nodes)
             return nodes
 

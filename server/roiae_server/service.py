@@ -2,17 +2,16 @@
 
 import json
 import os
-import secrets
 import signal
 import socket
 import sys
-from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from roiae.certificates import days_left
 from roiae.errors import ServiceError, SetupError
 from roiae.files import write_atomically
+from roiae.service import free_port, new_secret, only_one
 from roiae.supervisor import STOP_SECONDS, Service, Supervisor
 from roiae_server.coordinator_folder import CoordinatorFolder
 from roiae_server.opening import open_run
@@ -37,13 +36,9 @@ def start(folder: CoordinatorFolder, run: str, serve: bool) -> int:
         ConfigError: the run cannot begin with the hospitals that are enrolled, or its settings are impossible.
         RunFolderError: the run was begun with another configuration, or is in use.
     """
-    lock = FileLock(folder.superlink / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise ServiceError(f"{folder.path}: is served already. Look at it with `status`, or `stop` it first.") from None
     pid = folder.superlink / PID
-    with lock:
+    taken = f"{folder.path}: is served already. Look at it with `status`, or `stop` it first."
+    with only_one(folder.superlink / LOCK, taken):
         _require_free(folder.config.superlink_port or folder.config.port)
         _require_valid(folder)
         open_run(folder, run).close()  # what is wrong with it is said before anything is started
@@ -80,8 +75,8 @@ def stop(folder: CoordinatorFolder) -> bool:
 def _services(folder: CoordinatorFolder, run: str, serve: bool) -> list[Service]:
     from roiae_server.flower.superlink import superlink_command
 
-    _new_secret(folder.superlink / "secret")
-    port = folder.config.superlink_port or _free_port()
+    new_secret(folder.superlink / "secret")
+    port = folder.config.superlink_port or free_port()
     settings = folder.superlink / "gateway.json"
     doors = {
         "host": "0.0.0.0",
@@ -113,12 +108,6 @@ def _services(folder: CoordinatorFolder, run: str, serve: bool) -> list[Service]
     ]
 
 
-def _new_secret(path: Path) -> None:
-    path.unlink(missing_ok=True)
-    path.touch(mode=0o600)
-    path.write_bytes(secrets.token_bytes(32))
-
-
 def _require_free(port: int) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -137,9 +126,3 @@ def _require_valid(folder: CoordinatorFolder) -> None:
             f"{folder.server_certificate}: has expired, so no hospital would connect. "
             f"`roiae-server renew {folder.path}` issues a new one."
         )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
@@ -95,7 +96,7 @@ def _sites_table(folder: CoordinatorFolder, said: dict[str, Any], served: bool) 
     parts = json.loads(path.read_bytes()) if path.is_file() else {}
     for site in sorted({*enrolled, *said["sites"]}):
         now, part, last = said["sites"].get(site, {}), parts.get(site, {}), heard.get(site, Heard())
-        reasons = ", ".join(f"{count} {reason}" for reason, count in part.get("not_counted", {}).items())
+        reasons = _reasons(part)
         table.add_row(
             site,
             str(enrolled[site].role) if site in enrolled else "removed",
@@ -112,7 +113,10 @@ def _sites_table(folder: CoordinatorFolder, said: dict[str, Any], served: bool) 
 def _participation_table(parts: dict[str, Any]) -> Table:
     table = Table("hospital", "role", "asked", "replied", "counted", "not counted, and why", title="Who took part")
     for site, part in parts.items():
-        reasons = ", ".join(f"{count} {reason}" for reason, count in part["not_counted"].items())
         counts = (str(part[name]) for name in ("asked", "replied", "aggregated"))
-        table.add_row(site, part["role"], *counts, reasons)
+        table.add_row(site, part["role"], *counts, _reasons(part))
     return table
+
+
+def _reasons(part: Mapping[str, Any]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in part.get("not_counted", {}).items())

@@ -35,16 +35,6 @@ def test_pausing_can_be_taken_back_and_withdrawing_cannot(tmp_path: Path) -> Non
     assert ServiceState(tmp_path).withdrawn
 
 
-def test_the_secret_is_new_each_time_and_its_owners_alone(tmp_path: Path) -> None:
-    state = ServiceState(tmp_path)
-    state.new_secret()
-    first = state.secret.read_bytes()
-    state.new_secret()
-
-    assert first != state.secret.read_bytes()
-    assert state.secret.stat().st_mode & 0o777 == 0o600
-
-
 def test_what_is_being_answered_is_noted_and_forgotten_at_a_start(tmp_path: Path) -> None:
     state = ServiceState(tmp_path)
     state.note("train", done=False)

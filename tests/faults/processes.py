@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from roiae.certificates import ca_fingerprint
 from roiae.config import Role
 from roiae.data.phantom import SCANNERS, write_hospital
 from roiae.keys import read_public
+from roiae.service import free_port
 from roiae_client.client_folder import ClientFolder
 from roiae_server.coordinator_folder import CoordinatorFolder
 from tests.faults.watch import Watch
@@ -52,12 +52,6 @@ def ask(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command(name, *arguments), check=False, capture_output=True, text=True, timeout=60, env=environment
     )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def await_that(what: Callable[[], Any], seconds: float, why: str) -> Any:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from roiae.service import free_port
 from tests.faults.door import CUT, Door
-from tests.faults.processes import SITES, RealFederation, await_that, free_port, running
+from tests.faults.processes import SITES, RealFederation, await_that, running
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 

@@ -8,14 +8,15 @@ from filelock import FileLock
 
 from roiae.certificates import certificate_key, load_certificate
 from roiae.errors import ServiceError, SetupError
+from roiae.service import free_port
 from roiae_server.authority import SERVER_LIFETIME, Authority
 from roiae_server.coordinator_folder import CoordinatorFolder
-from roiae_server.service import LOCK, _free_port, start
+from roiae_server.service import LOCK, start
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> CoordinatorFolder:
-    folder = CoordinatorFolder.create(tmp_path / "coordinator", "localhost", _free_port(), "test")
+    folder = CoordinatorFolder.create(tmp_path / "coordinator", "localhost", free_port(), "test")
     folder.superlink.mkdir(exist_ok=True)
     return folder
 
