@@ -34,12 +34,15 @@ def start(folder: ClientFolder) -> None:
                 print(_describe(folder, *now), flush=True)
             return True
 
-        with Supervisor(_services(folder, f"{kit.host}:{kit.port}", state, port), folder.log) as supervisor:
+        services = _services(folder, f"{kit.host}:{kit.port}", state, port)
+        with Supervisor(
+            services, folder.log, together=True
+        ) as supervisor:  # neither can go on with the other's request
             supervisor.run(tick)
 
 
 def _services(folder: ClientFolder, superlink: str, state: ServiceState, port: int) -> list[Service]:
-    from roiae_client.flower.supernode import supernode_command
+    from roiae_client.flower.supernode import NOT_LET_IN, supernode_command
 
     bundle = folder.config.ca_bundle.read_bytes() if folder.config.ca_bundle else b""
     roots = folder.state / "roots.pem"
@@ -49,7 +52,10 @@ def _services(folder: ClientFolder, superlink: str, state: ServiceState, port: i
     home = {"FLWR_HOME": str((folder.state / "flwr").resolve()), "NO_PROXY": here, "no_proxy": here}
     executor = (sys.executable, "-m", "roiae_client.flower.executor", str(folder.path), str(port))
     quiet = {**home, "FLWR_LOG_LEVEL": "ERROR"}  # the executor's log has our own lines
-    return [Service("node", node, home), Service("executor", executor, quiet)]
+    return [
+        Service("node", node, home, idle=lambda code: code == NOT_LET_IN),
+        Service("executor", executor, quiet),
+    ]
 
 
 def _describe(folder: ClientFolder, connected: bool, paused: bool) -> str:

@@ -38,6 +38,7 @@ class Service:
     command: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)  # besides this process's own
     final: Callable[[int], bool] = lambda code: False  # whether an exit code means that its work is over
+    idle: Callable[[int], bool] = lambda code: False  # whether it means that those beside it have lost nothing
     echo: bool = False  # whether its output is also printed here
 
 
@@ -81,14 +82,15 @@ class _Child:
         return code
 
     def stop(self) -> None:
-        if self.process is not None:
-            self._end(self.process)
-            self.process = None
+        self.end()
         if self._reader is not None:
             self._reader.join()
         self._log.close()
 
-    def _end(self, process: subprocess.Popen[str]) -> None:
+    def end(self) -> None:
+        process, self.process = self.process, None
+        if process is None:
+            return
         process.terminate()
         try:
             process.wait(STOP_SECONDS)
@@ -111,10 +113,12 @@ class Supervisor:
 
     Args:
         logs: the folder for their output, a file each.
+        together: whether all are started anew when one ends that was not idle.
     """
 
-    def __init__(self, services: Sequence[Service], logs: Path) -> None:
+    def __init__(self, services: Sequence[Service], logs: Path, together: bool = False) -> None:
         logs.mkdir(parents=True, exist_ok=True)
+        self._together = together
         self._children = [_Child(service, logs) for service in services]
 
     def __enter__(self) -> "Supervisor":
@@ -150,8 +154,16 @@ class Supervisor:
                     child.over = True
                     return code
                 log.warning("%s ended with code %d and is started again", child.service.name, code)
+                if self._together and not child.service.idle(code):
+                    self._end_beside(child)
             time.sleep(TICK_SECONDS)
         return None
+
+    def _end_beside(self, ended: _Child) -> None:
+        for child in reversed(self._children):
+            if child.process is not None:
+                child.end()
+                child.due = ended.due
 
     def stop(self) -> None:
         for child in reversed(self._children):

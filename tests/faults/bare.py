@@ -31,6 +31,9 @@ def bare_superlink(federation: RealFederation) -> Iterator[None]:
         process = subprocess.Popen(arguments, stdout=log, stderr=log, env=environment)
         try:
             yield
+        except BaseException:
+            federation.print_logs()
+            raise
         finally:
             federation.stop()
             process.kill()

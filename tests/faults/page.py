@@ -24,6 +24,8 @@ FAULTS = (
     "coordinator: SIGTERM at every step",
     "every hospital: kill -9 at every step",
     "a hospital: kill -9 in a round",
+    "a hospital's executor: kill -9 in a round",
+    "a hospital's supernode: kill -9 in a round",
     "a hospital: SIGTERM in a round",
     "a hospital in turn: SIGTERM at every step",
     "network: cut for 90 s",

@@ -36,6 +36,7 @@ SETTINGS: dict[str, Any] = {
     "federation": {"deadline": 300, "grace": 200},
 }
 SITE_SETTINGS = {"threads": 1, "limits": {"min_frames": 5, "min_subjects": 5, "min_local_steps": 1}}
+LOG_LINES = 40
 COMMAND = {
     "roiae-server": "from roiae_server.cli import main; main()",
     "roiae-client": "from roiae_client.cli import main; main()",
@@ -191,6 +192,11 @@ class RealFederation:
             if member.process:
                 member.kill()
 
+    def print_logs(self) -> None:
+        """The end of what everybody said, for the report of a test that failed."""
+        for log in sorted([*self.root.glob("*.out"), *self.root.glob("*.log"), *self.root.glob("*/log/*.log")]):
+            print(f"--- {log.relative_to(self.root)}", *log.read_text().splitlines()[-LOG_LINES:], sep="\n")
+
     @property
     def run(self) -> Path:
         return self.folder.runs / "first"
@@ -269,6 +275,9 @@ def running(federation: RealFederation) -> Iterator[RealFederation]:
             federation.start()
             yield federation
         assert not federation.watch.torn
+    except BaseException:
+        federation.print_logs()
+        raise
     finally:
         federation.stop()
 

@@ -1,5 +1,7 @@
 """Power cuts and restarts, at every step of a run: it ends by itself, and with the very bytes of a run without them."""
 
+import os
+import signal
 import time
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
@@ -56,6 +58,27 @@ def test_all_hospitals_killed_at_every_step_are_asked_again(
     recovered = _hospitals(federation, victims, lambda site: federation.hospitals[site].kill())
 
     _expect_unfaulted(federation, unfaulted, "every hospital: kill -9 at every step", recovered, KILLED_SECONDS, record)
+
+
+@pytest.mark.parametrize(
+    ("part", "goal"),
+    [pytest.param("executor", RESTARTED_SECONDS, marks=pytest.mark.slow), ("supernode", KILLED_SECONDS)],
+)
+def test_a_part_of_a_hospital_that_is_killed_takes_the_other_with_it(
+    federation: RealFederation, unfaulted: dict[str, bytes], record: Callable[..., None], part: str, goal: float
+) -> None:
+    """Neither has the other's request; both are new at once, and are asked again."""
+    await_that(lambda: federation.state["completed"] == 1 and federation.at_work("beta"), 540, "beta works")
+    before = set(federation.hospitals["beta"].tree())
+    os.kill(federation.hospitals["beta"].part(f"roiae_client.flower.{part}"), signal.SIGKILL)
+    federation.forget_work("beta")
+    began = time.monotonic()
+    _await_back(federation, ["beta"])
+    recovered = time.monotonic() - began
+
+    assert len(before & set(federation.hospitals["beta"].tree())) == 1  # what `start` itself runs in
+    fault = f"a hospital's {part}: kill -9 in a round"
+    _expect_unfaulted(federation, unfaulted, fault, [recovered], goal, record)
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,24 @@ def test_a_service_that_ends_is_started_again(tmp_path: Path) -> None:
         assert running.run(until(lambda: starts.exists() and len(starts.read_text()) >= 3)) is None
 
 
+@pytest.mark.parametrize(("code", "starts"), [(1, "xx"), (76, "x")], ids=["at work", "idle"])
+def test_services_that_belong_together_are_started_anew_together(tmp_path: Path, code: int, starts: str) -> None:
+    count, endings = tmp_path / "count", tmp_path / "endings"
+    lasting = Service("lasting", python(f"open({str(count)!r}, 'a').write('x'); import time; time.sleep(60)"))
+    ends_once = f"import os, time; os.path.exists({str(endings)!r}) and time.sleep(60); open({str(endings)!r}, 'w')"
+    brief = Service(
+        "brief", python(f"import time; time.sleep(0.5); {ends_once}; exit({code})"), idle=lambda it: it == 76
+    )
+
+    with Supervisor([lasting, brief], tmp_path / "log", together=True) as running:
+        running.run(until(endings.exists))
+        running.run(until(lambda: count.read_text() == starts))
+        ticks = iter(range(50))
+        running.run(lambda: next(ticks, None) is not None)
+
+    assert count.read_text() == starts
+
+
 def test_work_that_is_over_ends_the_run_with_its_code_and_is_not_started_again(tmp_path: Path) -> None:
     starts = tmp_path / "starts"
     done = Service("done", python(f"open({str(starts)!r}, 'a').write('x'); exit(3)"), final=lambda code: code == 3)

@@ -4,7 +4,6 @@ Nothing that the coordinator sends is unpacked, imported or run. torch is import
 """
 
 import logging
-import os
 import sys
 import time
 from pathlib import Path
@@ -13,7 +12,7 @@ from flwr.app import ConfigRecord, Error, Message, RecordDict
 from flwr.proto.runtime_pb2 import AcquireTaskRequest
 from flwr.supercore.constant import TaskType
 from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
-from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, pull_and_inflate_object_from_tree
+from flwr.supercore.inflatable.inflatable_utils import pull_and_inflate_object_from_tree
 from flwr.supercore.interceptors import (
     RuntimeTokenHttpInterceptor,
     RuntimeVersionHttpInterceptor,
@@ -36,7 +35,6 @@ from roiae_client.service_state import ServiceState
 
 POLL_SECONDS = 0.25
 PULL_SECONDS = 120.0  # for a request to come whole from the node; Flower itself would wait for two hours
-RESTART = 75
 RETRY_SECONDS = 1.0  # while the SuperNode, on this machine, is started again
 ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
 
@@ -64,23 +62,22 @@ def serve(folder: ClientFolder, address: str) -> None:
 
 
 def _answer(desk: HospitalDesk, state: ServiceState, client: RuntimeHttpClient) -> None:
+    """The desk itself never fails; where Flower does, this process ends, and `service.py` starts both anew.
+
+    The node could not be saved: it waits for this very answer, and would look at no other request.
+
+    Raises:
+        ObjectPullError: the node lost a part of the request when the coordinator went away in the midst of it.
+    """
     heartbeat = HeartbeatSender(make_task_heartbeat_fn_http(client))
     heartbeat.start()
-    context, status = None, "failed"
     try:
-        try:
-            message, context, _, _ = pull_task_input(client)
-        except ObjectPullError:
-            # The node lost a part of the request when the coordinator went away in the midst of it, and waits for an
-            # answer that cannot come. Without a heartbeat it gives up in a minute, and the coordinator sends it again.
-            log.warning("a request never came whole; starting again")
-            os._exit(RESTART)
+        message, context, _, _ = pull_task_input(client)
         state.note(message.metadata.message_type, done=False)
         push_message(client, answer(desk, message), context)
         state.note(message.metadata.message_type, done=True)
-        status = "completed"
+        push_task_output(client, context, "completed", "")
     finally:
-        push_task_output(client, context, status, "")
         heartbeat.stop()
         client.close()
 

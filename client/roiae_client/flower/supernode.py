@@ -17,6 +17,7 @@ from flwr.supernode.cli import flower_supernode
 from flwr.supernode.fleet_http_client import FleetHttpClient
 
 DEAF = 75  # the exit code of a SuperNode whose worker loop has ended
+NOT_LET_IN = 76  # of one that the coordinator never answered as a registered node, so that it holds no request
 RETRY_SECONDS = 5  # at most, between two tries to reach the coordinator; Flower's own patience is 20
 _FLOWERS_OWN = frozenset({401, 403, 502, 503, 504})  # answers that Flower ends at, ignores for good, or tries again
 
@@ -29,6 +30,7 @@ class _Heard(FleetHttpClient):
     """
 
     file: Path
+    let_in = False
 
     def PullMessages(self, request: Any) -> Any:  # noqa: N802
         return self._note(super().PullMessages(request))
@@ -44,6 +46,7 @@ class _Heard(FleetHttpClient):
 
     def _note(self, response: Any) -> Any:
         self.file.touch()
+        _Heard.let_in = True
         return response
 
 
@@ -85,7 +88,7 @@ def main() -> None:
     try:
         flower_supernode()
     finally:
-        os._exit(DEAF)  # its Runtime API's thread would keep the process alive
+        os._exit(DEAF if _Heard.let_in else NOT_LET_IN)  # its Runtime API's thread would keep the process alive
 
 
 if __name__ == "__main__":

@@ -44,10 +44,7 @@ class RunGrid(HttpGrid):
         """The replies to these messages that are whole by now; of all others, what has arrived is forgotten."""
         wanted = set(message_ids)
         self._arriving = {asked: reply for asked, reply in self._arriving.items() if asked in wanted}
-        announced = self._runtime_client.PullMessages(PullAppMessagesRequest(message_ids=sorted(wanted)))
-        for proto, tree in zip(announced.messages_list, announced.message_object_trees, strict=True):
-            missing = [part.object_id for part in iterate_object_tree(tree)]
-            self._arriving[proto.metadata.reply_to_message_id] = _Arriving(proto.metadata.message_id, missing)
+        self._look_for(wanted - self._arriving.keys())
         whole = []
         for asked, reply in list(self._arriving.items()):
             try:
@@ -60,6 +57,14 @@ class RunGrid(HttpGrid):
                 whole.append(self._received(reply))
             del self._arriving[asked]
         return whole
+
+    def _look_for(self, unannounced: set[str]) -> None:
+        """Once a reply is announced, the SuperLink knows nothing of it any more but its parts."""
+        if unannounced:
+            announced = self._runtime_client.PullMessages(PullAppMessagesRequest(message_ids=sorted(unannounced)))
+            for proto, tree in zip(announced.messages_list, announced.message_object_trees, strict=True):
+                missing = [part.object_id for part in iterate_object_tree(tree)]
+                self._arriving[proto.metadata.reply_to_message_id] = _Arriving(proto.metadata.message_id, missing)
 
     def _fetch(self, reply: _Arriving) -> None:
         """
