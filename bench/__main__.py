@@ -36,6 +36,7 @@ def main() -> None:
     }
     _say("pieces of a step")
     results["pieces_ms"] = step.pieces(16, repeats)
+    results["frames_ms"] = step.frame_counts(16, 20)
     results["image_size_ms"] = step.image_sizes(3)
     _say("rounds, and 2 to 64 sites")
     results["federation"] = _federation()

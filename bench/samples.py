@@ -27,6 +27,17 @@ def frame_set(frames: int, side: int = 256) -> FrameSet:
     return FrameSet((smooth * 255).to(torch.uint8).numpy(), rois, subjects, np.full((frames, 2), np.nan))
 
 
+def mapped(file: Path, frames: int) -> FrameSet:
+    """Frames in a memory-mapped file, as the cache keeps them; every hundredth is the same."""
+    few = frame_set(100)
+    with file.open("wb") as out:
+        for _ in range(frames // len(few)):
+            few.frames.tofile(out)
+    many = np.memmap(file, np.uint8, "r", shape=(frames, *few.frames.shape[1:]))
+    times = frames // len(few)
+    return FrameSet(many, np.tile(few.rois, (times, 1)), few.subjects * times, np.tile(few.mm_per_px, (times, 1)))
+
+
 def site(name: str, train: int, validation: int, state: Path) -> Site:
     data = SiteData(frame_set(train), frame_set(validation), (), fingerprint=name)
     return Site(name, Role.SOURCE, data, PrivacyConfig(), state / name)

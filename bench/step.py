@@ -1,7 +1,9 @@
 """A training step beside the plain loop's and beside the network's own forward and backward; and its pieces."""
 
+import tempfile
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -77,7 +79,6 @@ def pieces(batch_size: int, repeats: int) -> dict[str, Any]:
         "ROI terms": lambda: gradient(lambda x: phase_loss(roi_terms, x, frames, rois)[0]),
         "optimiser, plain": theirs.step,
         "optimiser": lambda: (nn.utils.clip_grad_norm_(model.parameters(), 1.0), ours.step()),
-        "batch from the memory map": lambda: data.batch(np.random.default_rng(0).permutation(batch_size)),
         "augmentation": lambda: augment(frames, rois, torch.Generator().manual_seed(0)),
     }
     seconds = interleaved(works, repeats)
@@ -104,3 +105,15 @@ def image_sizes(repeats: int) -> dict[str, list[float]]:
         for side in (192, 256, 384, 512)
     }
     return {side: quartiles([1e3 * s / 2 for s in taken]) for side, taken in interleaved(works, repeats).items()}
+
+
+def frame_counts(batch_size: int, repeats: int) -> dict[str, list[float]]:
+    """Milliseconds of a batch in random order from memory-mapped files of some numbers of frames."""
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        works = {}
+        for frames in (100, 1000, 10_000):
+            data = samples.mapped(Path(folder) / str(frames), frames)
+            works[str(frames)] = lambda data=data: data.batch(rng.integers(len(data), size=batch_size))
+        seconds = interleaved(works, repeats)
+    return {frames: quartiles([1e3 * s for s in taken]) for frames, taken in seconds.items()}

@@ -80,7 +80,11 @@ def _phantoms(config: RunConfig, cache_dir: Path, console: Console) -> dict[str,
             with tempfile.TemporaryDirectory(dir=folder.parent) as partial:
                 drawn = Path(partial) / "site"
                 write_hospital(drawn, scanner, subjects=config.phantom.subjects, seed=config.seed + 1000 * index)
-                drawn.replace(folder)
+                try:
+                    drawn.rename(folder)
+                except OSError:
+                    if not folder.exists():  # else another process has drawn the very same meanwhile
+                        raise
         hospitals[name] = folder
     return hospitals
 

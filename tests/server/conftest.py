@@ -39,7 +39,7 @@ def honest(site: str, request: Request) -> Reply:
         case EvaluateTask():
             return Reply(sums, {}, 1.0)
         case _:
-            raise AssertionError("shift queries need latents; tests/server/test_shift.py has sites with some")
+            raise AssertionError("shift queries need latents; tests/server/shift/ has sites with some")
 
 
 @dataclass

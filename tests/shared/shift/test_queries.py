@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from tests.conftest import MODEL
 
-from roiae.config import PrivacyConfig, Role
+from roiae.config import PrivacyConfig, Role, ShiftConfig
 from roiae.contract import Arrays, KeysTask, ProbeTask, Reply, Request, ScoreTask, StatisticsTask, Task
 from roiae.data.site_data import FrameSet, SiteData
 from roiae.errors import Reason, RefusalError
@@ -82,7 +82,7 @@ def refused(question: Callable[[], object]) -> Reason:
 
 def test_the_configured_defaults_are_those_that_were_reasoned_about() -> None:
     assert PrivacyConfig() == PrivacyConfig(min_subjects=LEAST_SUBJECTS, min_scored_frames=LEAST_SCORED_FRAMES)
-    assert DEFAULT_K == 20
+    assert ShiftConfig().k == DEFAULT_K
 
 
 def test_scores_leave_sorted_and_rounded_and_name_no_frame(coordinator: Coordinator) -> None:
