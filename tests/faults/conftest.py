@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.faults.page import FAULTS, NUMBERS
-from tests.faults.processes import RealFederation, running, simulate, weights, write_data
+from tests.faults.processes import RealFederation, running, simulate, write_data
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -33,17 +33,9 @@ def _cache(fault_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def unfaulted_run(fault_data: Path, fault_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same run on one machine: its folder."""
-    folder = tmp_path_factory.mktemp("unfaulted") / "run"
-    simulate(folder, fault_data, fault_cache)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def unfaulted(unfaulted_run: Path) -> dict[str, bytes]:
-    """Its weights."""
-    return weights(unfaulted_run)
+def unfaulted(fault_data: Path, fault_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The weights of the same run on one machine."""
+    return simulate(tmp_path_factory.mktemp("unfaulted") / "run", fault_data, fault_cache)
 
 
 @pytest.fixture

@@ -282,15 +282,15 @@ def running(federation: RealFederation) -> Iterator[RealFederation]:
         federation.stop()
 
 
-def write_data(folder: Path) -> None:
+def write_data(folder: Path, subjects: int = SUBJECTS) -> None:
     for index, (name, scanner) in enumerate(zip(SITES, SCANNERS, strict=False)):
-        write_hospital(folder / name, scanner, subjects=SUBJECTS, seed=index)
+        write_hospital(folder / name, scanner, subjects=subjects, seed=index)
 
 
-def simulate(folder: Path, data: Path, cache: Path) -> dict[str, bytes]:
+def simulate(folder: Path, data: Path, cache: Path, settings: Mapping[str, Any] = SETTINGS) -> dict[str, bytes]:
     """The weights of the same run on one machine, with no network and no fault."""
     config = folder.with_suffix(".yaml")
-    config.write_text(yaml.safe_dump(SETTINGS))
+    config.write_text(yaml.safe_dump(dict(settings)))
     arguments = ["simulate", "--data", str(data), "--holdout", "delta", "--config", str(config), "--out", str(folder)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ROIAE_CACHE": str(cache)}
     subprocess.run(command("roiae-server", *arguments), check=True, env=environment, capture_output=True)
