@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.page import FAULTS, NUMBERS
+from tests.faults.page import FAULTS, NUMBERS, commit
 from tests.faults.processes import RealFederation, running, simulate, write_data
 
 
@@ -54,6 +54,6 @@ def record(request: pytest.FixtureRequest) -> Callable[..., None]:
         assert fault in (*FAULTS, *NUMBERS), "a row that the page does not know"
         if path:
             with path.open("a") as file:
-                file.write(json.dumps({"fault": fault, **figures}) + "\n")
+                file.write(json.dumps({"fault": fault, "commit": commit(), **figures}) + "\n")
 
     return keep

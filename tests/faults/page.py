@@ -81,11 +81,16 @@ def page(samples: Iterable[Mapping[str, Any]]) -> str:
     """The page as Markdown; what was not run, or did not end well, is named at its end.
 
     Args:
-        samples: one a fault: fault, outcome, recovery and the goal of it (seconds), rounds_lost, stall (seconds). One
-            a number: fault, value, goal, samples.
+        samples: one a fault: fault, commit, outcome, recovery and the goal of it (seconds), rounds_lost, stall
+            (seconds). One a number: fault, commit, value, goal, samples.
     """
     known = {sample["fault"]: sample for sample in samples}
-    text = HEAD + f"\n{_machine()}\n\n" + COLUMNS + "".join(_row(known[fault]) for fault in FAULTS if fault in known)
+    text = (
+        HEAD
+        + f"\n{_commits(known.values())}; {_machine()}\n\n"
+        + COLUMNS
+        + "".join(_row(known[fault]) for fault in FAULTS if fault in known)
+    )
     if numbers := [known[number] for number in NUMBERS if number in known]:
         text += "\n## Numbers\n\n| what | goal | measured | each |\n|---|---|---|---|\n"
         text += "".join(f"| {n['fault']} | {n['goal']} | {n['value']} | {_each(n['samples'])} |\n" for n in numbers)
@@ -107,14 +112,26 @@ def _each(seconds: Iterable[float]) -> str:
     return " ".join(f"{one:.1f}" for one in seconds)
 
 
+def commit() -> str:
+    """The checkout's own."""
+    return _git("rev-parse", "--short", "HEAD") + (" with changes" if _git("status", "--porcelain") else "")
+
+
+def _commits(samples: Iterable[Mapping[str, Any]]) -> str:
+    """What the samples were taken on; of all but the most frequent commit, the rows."""
+    rows: dict[str, list[str]] = {}
+    for sample in samples:
+        rows.setdefault(sample["commit"], []).append(sample["fault"])
+    most, *others = sorted(rows, key=lambda taken: -len(rows[taken]))
+    return f"Commit {most}" + "".join(f"; {other} for {', '.join(rows[other])}" for other in others)
+
+
 def _machine() -> str:
     """Without a name or a path: nobody learns where it stands."""
-    commit, changes = _git("rev-parse", "--short", "HEAD"), _git("status", "--porcelain")
     model = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     versions = {"Python": platform.python_version(), **installed_versions()}
     return (
-        f"Commit {commit}{' with changes' if changes else ''}; "
         f"{model[1] if model else platform.machine()}, {os.cpu_count()} cores, {memory:.0f} GiB of memory; "
         + ", ".join(f"{package} {number}" for package, number in versions.items() if package != "roiae")
         + "."
