@@ -41,5 +41,5 @@ clean:
 	touch $@
 
 .venv/develops: .venv/runs
-	$(PIP) install --constraint constraints.txt --no-build-isolation --editable '.[dev,dicom,onnx,ray]'
+	$(PIP) install --constraint constraints.txt --no-build-isolation --editable '.[dev,dicom,onnx,ray,tensorboard]'
 	touch $@

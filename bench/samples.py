@@ -24,7 +24,9 @@ def frame_set(frames: int, side: int = 256) -> FrameSet:
     corner = np.random.default_rng(0).integers(0, side - side // 3, (frames, 2))
     rois = np.concatenate([corner, corner + np.array([side // 3, side // 14])], axis=1)
     subjects = tuple(f"S{index}" for index in range(frames))
-    return FrameSet((smooth * 255).to(torch.uint8).numpy(), rois, subjects, np.full((frames, 2), np.nan))
+    return FrameSet(
+        (smooth * 255).to(torch.uint8).numpy(), rois, subjects, np.full((frames, 2), np.nan), np.ones((frames, 2))
+    )
 
 
 def mapped(file: Path, frames: int) -> FrameSet:

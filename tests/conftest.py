@@ -66,6 +66,7 @@ def frame_set() -> Callable[[int, int], FrameSet]:
             rois,
             tuple(f"S{seed}-{index}" for index in range(frames)),
             np.full((frames, 2), np.nan),
+            np.full((frames, 2), 2.0),
         )
 
     return make

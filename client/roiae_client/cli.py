@@ -7,6 +7,7 @@ import typer
 from roiae.cli import run_app
 from roiae_client import data_commands, doctor, enrol_commands, service_commands
 from roiae_client.ledger_command import ledger
+from roiae_client.report_command import report
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 doctor.register(app)
@@ -15,6 +16,7 @@ service_commands.register(app)
 app.command()(data_commands.check)
 app.command("import")(data_commands.import_frames)
 app.command()(ledger)
+app.command()(report)
 
 
 @app.callback()

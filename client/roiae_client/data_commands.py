@@ -1,8 +1,6 @@
 """`roiae-client check` and `import`: a hospital's data before the first round. Nothing is sent anywhere."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,6 +35,7 @@ def check(
     from roiae.data.checks.page import render
     from roiae.data.checks.survey import survey
     from roiae_client.checked import record_check
+    from roiae_client.progress import progress
     from roiae_client.site_config import SITE_CONFIG, read_site_config
 
     side = build_config({"model": {"image_size": image_size}}).model.image_size
@@ -45,7 +44,7 @@ def check(
     if not page.parent.is_dir():
         raise DataError(f"{page}: its folder does not exist. Give --html the path of a file in a folder that does.")
     site = read_site_config(folder) if own else None
-    with _progress(Console(stderr=True)) as on_step:
+    with progress(Console(stderr=True)) as on_step:
         found = survey(
             site.data if site else folder,
             image_size=side,
@@ -82,9 +81,10 @@ def import_frames(
     from rich.console import Console
 
     from roiae.data.intake.site_folder import import_site
+    from roiae_client.progress import progress
 
     console = Console()
-    with _progress(Console(stderr=True)) as on_step:
+    with progress(Console(stderr=True)) as on_step:
         outcome = import_site(
             source,
             boxes,
@@ -97,23 +97,6 @@ def import_frames(
     _print_outcome(console, outcome)
     roi = f" with ROI {outcome.label}" if outcome.label else ""
     print(f"{to}: {outcome.imported} frames{roi}. Next: roiae-client check {to}")
-
-
-@contextmanager
-def _progress(console: "Console") -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on a terminal; where there is none, nothing is drawn."""
-    from rich.progress import MofNCompleteColumn, Progress, TaskID
-
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def on_step(name: str, done: int, total: int) -> None:
-            if name not in tasks:
-                tasks[name] = bar.add_task(name, total=total)
-            bar.update(tasks[name], completed=done)
-
-        yield on_step
 
 
 def _print_table(console: "Console", found: "Survey") -> None:
@@ -156,10 +139,9 @@ def _default_page(folder: Path, own: bool) -> Path:
 
 def _write_private(page: Path, text: str) -> None:
     """The page for its owner alone, whole or not at all."""
-    from roiae.files import write_atomically
+    from roiae.files import write_private
 
     try:
-        page.with_name(page.name + ".tmp").touch(mode=0o600)
-        write_atomically(page, text.encode())
+        write_private(page, text.encode())
     except OSError as error:
         raise DataError(f"{page}: cannot be written ({error.strerror}). Give --html another place.") from error

@@ -11,7 +11,7 @@ import numpy as np
 
 from roiae.contract import NUM_EXAMPLES, SHIFT_ARMS, VALIDATION, Arrays, Reply, check_arrays
 from roiae.errors import Reason, RefusalError
-from roiae.metrics import Quality
+from roiae.metrics import Evaluation, Quality
 from roiae.shift.group import KEY_BYTES
 from roiae.shift.messages import Choice
 from roiae.shift.newton import STRENGTHS
@@ -31,7 +31,8 @@ def admit_update(reply: Reply, terms: Collection[str], expected: Arrays) -> Metr
     for name in [name for name in metrics if name.startswith(VALIDATION)]:
         sums[name.removeprefix(VALIDATION)] = metrics.pop(name)
     _check_numbers(metrics, {NUM_EXAMPLES, "frames_a_second", "loss", *terms})
-    return metrics | {f"{VALIDATION}{name}": mean for name, mean in _means(sums).items()}
+    means = _means(Quality.from_sums(sums))
+    return metrics | {f"{VALIDATION}{name}": mean for name, mean in means.items()}
 
 
 def admit_norm(trained: Arrays, sent: Arrays, max_norm: float) -> None:
@@ -49,9 +50,10 @@ def admit_magnitudes(reply: Reply, terms: Collection[str]) -> Metrics:
 
 
 def admit_evaluation(reply: Reply) -> Metrics:
-    """An answer to `evaluate`: quality sums over at least one frame, and no arrays."""
+    """An answer to `evaluate`: sums of quality and of the NT's readings over at least one frame, and no arrays."""
     _check_empty(reply.arrays)
-    return _means(reply.metrics)
+    total = Evaluation.from_sums(reply.metrics)
+    return _means(total.quality) | total.nt.means()
 
 
 def admit_key(reply: Reply) -> Metrics:
@@ -123,8 +125,7 @@ def _check_numbers(metrics: Mapping[str, float], names: set[str]) -> None:
         raise RefusalError(Reason.NO_FRAMES, "the reply counts no training frames")
 
 
-def _means(sums: Mapping[str, float]) -> Metrics:
-    quality = Quality.from_sums(sums)
+def _means(quality: Quality) -> Metrics:
     if quality.frames < 1:
         raise RefusalError(Reason.NO_FRAMES, "the reply counts no evaluated frames")
     return quality.means()

@@ -34,6 +34,7 @@ def simulate(
     out: Annotated[Path, typer.Option(help="The run's folder; must not exist yet.")] = Path("runs/simulation"),
     engine: Annotated[Literal["local", "ray"], typer.Option(help="In this process, or in Ray workers.")] = "local",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, if there is one.")] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write event files too.")] = False,
 ) -> None:
     """Train phantom or real hospitals on this machine through both phases, one of them held out.
 
@@ -49,7 +50,7 @@ def simulate(
     from roiae_server.simulate import Simulation
     from roiae_server.simulate import simulate as run
 
-    run(Simulation(settings, data, holdout, out, engine, resume), Console())
+    run(Simulation(settings, data, holdout, out, engine, resume, tensorboard), Console())
 
 
 @app.command()

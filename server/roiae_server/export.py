@@ -19,6 +19,7 @@ from safetensors.numpy import save
 from torch import Tensor, nn
 
 from roiae.errors import EngineError, RunFolderError
+from roiae.exported import SETTINGS, WEIGHTS
 from roiae.files import write_atomically
 from roiae.model import Autoencoder
 from roiae.training import load_arrays
@@ -27,7 +28,7 @@ from roiae_server.report.facts import gather
 from roiae_server.report.page import model_card
 from roiae_server.run_folder import STATE, RunFolder
 
-WEIGHTS, ONNX = "model.safetensors", "model.onnx"
+ONNX = "model.onnx"
 OUTPUTS = ("reconstruction", "code")
 TOLERANCE = 1e-4  # of ONNX against PyTorch, absolute and relative
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")  # of the extra `onnx`
@@ -82,7 +83,7 @@ def _fill(folder: Path, run: RunFolder) -> float:
     write_atomically(folder / ONNX, to_onnx(model, run.config.model.image_size))
     worst = _difference(model, folder / ONNX, run.config.model.image_size)
     settings = _settings(run, {name: (folder / name).read_bytes() for name in (WEIGHTS, ONNX)})
-    write_atomically(folder / "settings.json", json.dumps(settings, indent=2).encode() + b"\n")
+    write_atomically(folder / SETTINGS, json.dumps(settings, indent=2).encode() + b"\n")
     example = files("roiae_server.report") / "templates" / "example.py.txt"
     write_atomically(folder / "example.py", example.read_bytes())
     write_atomically(folder / "MODEL_CARD.md", model_card(facts))

@@ -23,7 +23,7 @@ from roiae.contract import (
 )
 from roiae.errors import QuorumError, Reason, RefusalError, RoiaeError
 from roiae.losses import TERMS
-from roiae.metrics import Quality
+from roiae.metrics import Evaluation
 from roiae.shift.latents import encoder_arrays
 from roiae.upload import packed, unpacked
 from roiae_server.admission import Admit, Metrics, admit_evaluation, admit_magnitudes, admit_norm, admit_update
@@ -188,7 +188,7 @@ class Federation:
         replies = self._collect(step, EvaluateTask(**self._common()), sites, admit_evaluation)
         for site in set(sites) - set(self._sources) - set(replies):
             raise QuorumError(f"score: the held-out site {site} did not answer. Resume when it is back.")
-        scores = {site: Quality.from_sums(reply.metrics).means() for site, reply in sorted(replies.items())}
+        scores = {site: Evaluation.from_sums(reply.metrics).means() for site, reply in sorted(replies.items())}
         if step.last:
             self._folder.write_json("quality.json", {**self._folder.state.quality, step.arm: scores})
         return scores

@@ -61,12 +61,16 @@ def status(
         time.sleep(2)
 
 
-def report(folder: Folder, run: RunName = FIRST) -> None:
+def report(
+    folder: Folder,
+    run: RunName = FIRST,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write event files too.")] = False,
+) -> None:
     """The quality and the domain-shift scores of a finished run, and who took part."""
     from roiae_server.coordinator_folder import CoordinatorFolder
     from roiae_server.status import show_report
 
-    show_report(CoordinatorFolder.open(folder), run, Console())
+    show_report(CoordinatorFolder.open(folder), run, Console(), tensorboard)
 
 
 def stop(folder: Folder) -> None:

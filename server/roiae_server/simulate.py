@@ -30,6 +30,7 @@ from roiae_server.report.shift_picture import shift_png
 from roiae_server.report.tables import ARM_NAMES, quality_table, rotation_table, shift_table
 from roiae_server.report.write import write_simulation_report
 from roiae_server.run_folder import SHIFT, STATE, RunFolder, RunState, installed_versions
+from roiae_server.tensorboard import require_tensorboard, write_events
 from roiae_server.transport import Transport
 
 Engine = Literal["local", "ray"]
@@ -46,6 +47,7 @@ class Simulation:
     out: Path
     engine: Engine
     resume: bool
+    tensorboard: bool = False  # event files as well
 
 
 def simulate(asked: Simulation, console: Console) -> None:
@@ -56,6 +58,8 @@ def simulate(asked: Simulation, console: Console) -> None:
     """
     if asked.engine == "ray":
         require_ray()
+    if asked.tensorboard:
+        require_tensorboard()
     if asked.holdout == EACH:
         _rotate(asked, console)
     else:
@@ -86,7 +90,10 @@ def _simulate(asked: Simulation, console: Console) -> Mapping[str, Any]:
         _check_same_sites(run, sites)
         if run.state.status != "done":
             federate(run, sites, folders, asked.engine, console)
-        return _show(run, sites, console)
+        shift = _show(run, sites, console)
+        if asked.tensorboard:
+            console.print(f"tensorboard --logdir {write_events(run)}", highlight=False, soft_wrap=True)
+        return shift
     finally:
         if run:
             run.close()

@@ -19,6 +19,7 @@ from roiae_server.report.tables import quality_table, shift_table
 from roiae_server.report.write import write_real_report
 from roiae_server.run_folder import SHIFT, RunFolder
 from roiae_server.service import PID
+from roiae_server.tensorboard import require_tensorboard, write_events
 
 STALE_SECONDS = 15.0  # after which a status that is written every second is of a service that is gone
 
@@ -54,11 +55,17 @@ def show_status(folder: CoordinatorFolder, console: Console) -> None:
     console.print(_sites_table(folder, said or {"sites": {}}, served))
 
 
-def show_report(folder: CoordinatorFolder, name: str, console: Console) -> None:
+def show_report(folder: CoordinatorFolder, name: str, console: Console, tensorboard: bool) -> None:
     """
+    Args:
+        tensorboard: write event files too.
+
     Raises:
+        EngineError: for these, the extra `tensorboard` is not installed.
         RunFolderError: there is no such run, or it is not finished.
     """
+    if tensorboard:
+        require_tensorboard()
     run = RunFolder.open(folder.runs / name)
     if run is None:
         raise RunFolderError(f"{folder.runs / name}: no such run. Begin it with `roiae-server start --run {name}`.")
@@ -77,6 +84,8 @@ def show_report(folder: CoordinatorFolder, name: str, console: Console) -> None:
         report = write_real_report(run)
         for text in (f"phase 2 weights, from gradient magnitudes: {terms}", f"picture: {picture}", f"report: {report}"):
             console.print(text, highlight=False, soft_wrap=True)
+        if tensorboard:
+            console.print(f"tensorboard --logdir {write_events(run)}", highlight=False, soft_wrap=True)
     finally:
         run.close()
 

@@ -68,7 +68,7 @@ class CalibrateTask(_Task):
 
 
 class EvaluateTask(_Task):
-    """Reconstruction quality on the validation split; on all frames of a held-out site."""
+    """Reconstruction quality, and what is kept of the NT, on the validation split; on all frames of a held-out site."""
 
 
 ShiftArm = Literal["phase1", "phase2"]  # whose encoders are compared

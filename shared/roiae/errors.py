@@ -10,7 +10,7 @@ RoiaeError
 │   ├── CalibrationError    6   the gradient magnitudes give no usable loss weights
 │   ├── EngineError         7   the chosen engine is not installed or does not start
 │   ├── RefusalError        8   a site refuses a request, or the coordinator a reply
-│   ├── SetupError          9   a coordinator's or hospital's folder, key, kit or certificate cannot be used
+│   ├── SetupError          9   a folder, key, kit, certificate or exported model cannot be used
 │   ├── LedgerError         11  the ledger is not what was written: a line is missing or altered
 │   └── DoctorError         13  the doctor found what would stop this machine
 └── RetryableError          the same command may succeed later

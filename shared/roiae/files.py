@@ -15,6 +15,12 @@ def write_atomically(path: Path, content: bytes) -> None:
     _sync(path.parent)
 
 
+def write_private(path: Path, content: bytes) -> None:
+    """As `write_atomically`, and nobody but its owner has ever been able to read it."""
+    path.with_name(path.name + ".tmp").touch(mode=0o600)
+    write_atomically(path, content)
+
+
 def create_private(path: Path, content: bytes) -> None:
     """A new file that nobody but its owner has ever been able to read.
 

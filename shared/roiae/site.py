@@ -29,7 +29,7 @@ from roiae.errors import Reason, RefusalError
 from roiae.hardware import find_device
 from roiae.model import Autoencoder
 from roiae.shift.queries import ShiftDesk
-from roiae.training import arrays_of, calibration_batches, evaluate, load_arrays, to_device, train_round
+from roiae.training import arrays_of, calibration_batches, evaluate, load_arrays, score, to_device, train_round
 
 CPU = torch.device("cpu")
 
@@ -92,9 +92,9 @@ class Site:
 
     def _evaluate(self, model: Autoencoder, task: EvaluateTask) -> dict[str, float]:
         """On the validation split of a source; a held-out site has trained on nothing, so all its frames count."""
-        total = evaluate(model, self.data.validation, task.batch_size)
+        total = score(model, self.data.validation, task.batch_size)
         if self.role is Role.HELD_OUT:
-            total += evaluate(model, self.data.train, task.batch_size)
+            total += score(model, self.data.train, task.batch_size)
         return total.to_sums()
 
     def _model(self, task: Task, arrays: Arrays) -> Autoencoder:

@@ -19,7 +19,7 @@ from roiae.contract import Arrays, TrainTask
 from roiae.data.augment import augment
 from roiae.data.site_data import FrameSet
 from roiae.losses import phase_loss
-from roiae.metrics import Quality, quality
+from roiae.metrics import Evaluation, Quality, nt_agreement, quality
 from roiae.model import Autoencoder
 
 
@@ -68,17 +68,38 @@ def train_round(model: Autoencoder, data: FrameSet, task: TrainTask, *, site: st
     return Training(by_name, sum(sizes), time.perf_counter() - began)
 
 
-@torch.no_grad()
 def evaluate(model: Autoencoder, data: FrameSet, batch_size: int) -> Quality:
-    """Sums of the reconstruction quality over all frames; the network in float32, on the device it is on."""
+    """Sums of the reconstruction quality over all frames."""
+    reconstructed = reconstructions(model, data, batch_size)
+    return sum((quality(recon, frames, rois) for _, frames, rois, recon in reconstructed), Quality())
+
+
+def score(model: Autoencoder, data: FrameSet, batch_size: int) -> Evaluation:
+    """As `evaluate`, and what the reconstructions keep of the NT."""
+    total = Evaluation()
+    for part, frames, rois, recon in reconstructions(model, data, batch_size):
+        nt = nt_agreement(recon, frames, rois, part.stored_px, part.mm_per_px)
+        total += Evaluation(quality(recon, frames, rois), nt)
+    return total
+
+
+@torch.no_grad()
+def reconstructions(
+    model: Autoencoder, data: FrameSet, batch_size: int
+) -> Iterator[tuple[FrameSet, Tensor, Tensor, Tensor]]:
+    """Every frame once, in the manifest's order; the network in float32, on the device it is on.
+
+    Yields:
+        A part of the set, its frames [B, 1, S, S], ROIs [B, 4] and reconstructions [B, 1, S, S], all on the CPU:
+        metrics sum in float64, which Apple's GPUs do not have.
+    """
     device = device_of(model)
     model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    total = Quality()
-    for frames, rois in ordered_batches(data, batch_size):
+    firsts = range(0, len(data), batch_size)
+    for first, (frames, rois) in zip(firsts, ordered_batches(data, batch_size), strict=True):
         moved, _ = to_device((frames, rois), device)
         recon = model(moved.contiguous(memory_format=torch.channels_last))
-        total += quality(recon.cpu(), frames, rois)  # in float64, which Apple's GPUs do not have
-    return total
+        yield data[first : first + batch_size], frames, rois, recon.cpu()
 
 
 def shuffled_batches(data: FrameSet, batch_size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:

@@ -28,6 +28,7 @@ START: Arrays = {"w": np.zeros(3, dtype=np.float32)}
 def honest(site: str, request: Request) -> Reply:
     """Moves the weights by a step of its own size, and knows its magnitudes and its quality."""
     sums = {"psnr": 20.0, "ms_ssim": 0.5, "roi_mae": 0.1, "roi_edge_mae": 0.2, "frames": 2.0}
+    nt = {"nt_frames": 2.0, "nt_px": 1.0, "nt_mm_frames": 1.0, "nt_mm": 0.25, "nt_one_sided": 0.0}
     match request.task:
         case TrainTask() as task:
             step = np.float32(len(site) + task.round)
@@ -37,7 +38,7 @@ def honest(site: str, request: Request) -> Reply:
         case CalibrateTask():
             return Reply({"num-examples": 10.0, **dict.fromkeys(TERMS, 2.0), "ms_ssim": 1.0}, {}, 1.0)
         case EvaluateTask():
-            return Reply(sums, {}, 1.0)
+            return Reply(sums | nt, {}, 1.0)
         case _:
             raise AssertionError("shift queries need latents; tests/server/shift/ has sites with some")
 

@@ -74,6 +74,7 @@ def test_files_for_machines_have_their_stable_keys(federate: Federate, read_line
     assert set(quality) == {"phase1", "phase2", "control"}
     assert quality["phase2"]["dddd"] == {
         "psnr": 10.0, "ms_ssim": 0.25, "roi_mae": 0.05, "roi_edge_mae": 0.1, "frames": 2,
+        "nt_frames": 2, "nt_px": 0.5, "nt_mm_frames": 1, "nt_mm": 0.25, "nt_one_sided": 0,
     }  # fmt: skip
     assert set(read_lines(run)[0]) == {
         "step", "round", "site", "status", "reason", "metrics", "seconds", "bytes_out", "bytes_in",

@@ -3,9 +3,10 @@ import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio
 
+from roiae.data.phantom import SCANNERS, draw_phantom
 from roiae.errors import Reason, RefusalError
 from roiae.losses import ms_ssim_loss, roi_edge, roi_l1
-from roiae.metrics import MOST_PSNR, Quality, psnr, quality
+from roiae.metrics import MOST_PSNR, Evaluation, NtAgreement, Quality, nt_agreement, psnr, quality
 
 ROI = torch.tensor([[40, 100, 150, 118], [30, 60, 90, 61], [150, 170, 192, 192], [0, 0, 50, 12], [5, 5, 60, 30]])
 
@@ -93,3 +94,75 @@ def test_impossible_sums_are_refused(change: dict[str, float]) -> None:
 def test_a_missing_sum_is_refused() -> None:
     with pytest.raises(RefusalError):
         Quality.from_sums({"psnr": 25.0, "frames": 1.0})
+
+
+@pytest.fixture(scope="module")
+def phantoms() -> tuple[torch.Tensor, torch.Tensor]:
+    """Four frames and their ROIs."""
+    drawn = [draw_phantom(SCANNERS[1], seed) for seed in range(4)]
+    frames = torch.stack([torch.from_numpy(phantom.frame.copy())[None] for phantom in drawn]).float() / 255
+    return frames, torch.tensor([phantom.roi for phantom in drawn])
+
+
+def test_a_perfect_reconstruction_keeps_every_reading(phantoms: tuple[torch.Tensor, torch.Tensor]) -> None:
+    frames, rois = phantoms
+
+    found = nt_agreement(frames, frames, rois, np.full((4, 2), 2.0), np.full((4, 2), np.nan))
+
+    assert found == NtAgreement(nt_frames=4)
+    assert found.means() == {"nt_frames": 4, "nt_px": 0.0, "nt_mm_frames": 0, "nt_one_sided": 0}
+
+
+def test_the_nt_differs_in_stored_pixels_and_in_mm_where_a_pixels_size_is_known(
+    phantoms: tuple[torch.Tensor, torch.Tensor],
+) -> None:
+    frames, rois = phantoms
+    blurred = torch.nn.functional.avg_pool2d(frames, 5, 1, 2)
+    mm = np.array([[0.1, 0.1], [0.1, 0.1], [np.nan, np.nan], [np.nan, np.nan]])
+
+    once = nt_agreement(blurred, frames, rois, np.ones((4, 2)), mm)
+    twice = nt_agreement(blurred, frames, rois, np.full((4, 2), 2.0), mm)
+    known = nt_agreement(blurred[:2], frames[:2], rois[:2], np.ones((2, 2)), mm[:2])
+
+    assert (once.nt_frames, once.nt_mm_frames) == (4, 2)
+    assert once.nt_px > 0.1
+    assert twice.nt_px == pytest.approx(2 * once.nt_px)
+    assert once.nt_mm == pytest.approx(0.1 * known.nt_px)
+
+
+def test_an_nt_that_one_of_the_two_does_not_show_is_counted_and_not_invented(
+    phantoms: tuple[torch.Tensor, torch.Tensor],
+) -> None:
+    frames, rois = phantoms
+    flat = torch.full_like(frames, 0.5)
+    sizes = np.ones((4, 2)), np.ones((4, 2))
+
+    assert nt_agreement(flat, frames, rois, *sizes) == NtAgreement(nt_one_sided=4)
+    assert nt_agreement(flat, flat, rois, *sizes) == NtAgreement()
+
+
+NT = NtAgreement(nt_frames=3, nt_px=1.5, nt_mm_frames=2, nt_mm=0.25, nt_one_sided=1)
+
+
+def test_an_evaluation_survives_the_wire_and_adds_up() -> None:
+    one = Evaluation(Quality(25.0, 0.9, 0.1, 0.1, 4), NT)
+
+    assert Evaluation.from_sums(one.to_sums()) == one
+    assert (one + one).nt == NtAgreement(6, 3.0, 4, 0.5, 2)
+    assert NtAgreement.from_means(one.means()) == NT
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"nt_px": float("nan")}, {"nt_mm": -0.1}, {"nt_frames": 2.5}, {"nt_mm_frames": 4.0}, {"nt_one_sided": 2.0},
+        {"nt_frames": float("inf")}, {"surprise": 1.0},
+    ],
+)  # fmt: skip
+def test_sums_that_cannot_be_are_refused(change: dict[str, float]) -> None:
+    sums = Evaluation(Quality(25.0, 0.9, 0.1, 0.1, 4), NT).to_sums() | change
+
+    with pytest.raises(RefusalError) as refused:
+        Evaluation.from_sums(sums)
+
+    assert refused.value.reason is Reason.BAD_METRICS

@@ -7,6 +7,7 @@ from roiae.config import Role
 from roiae.contract import Arrays, CalibrateTask, EvaluateTask, Request, TrainTask, parse_task
 from roiae.errors import Reason, RefusalError
 from roiae.losses import TERMS
+from roiae.metrics import MEASURES, NT_SUMS
 from roiae.site import Site
 from tests.conftest import MODEL
 
@@ -24,7 +25,9 @@ def test_a_source_trains_and_reports_the_quality_of_what_it_received(
     evaluated = site.answer(Request(EVALUATE, initial))
 
     assert reply.metrics["num-examples"] == 5
-    assert {f"validation_{name}": total for name, total in evaluated.metrics.items()}.items() <= reply.metrics.items()
+    quality = {f"validation_{name}": evaluated.metrics[name] for name in (*MEASURES, "frames")}
+    assert quality.items() <= reply.metrics.items()
+    assert set(evaluated.metrics) == {*MEASURES, "frames", *NT_SUMS}
     assert any((reply.arrays[name] != initial[name]).any() for name in initial)
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 from roiae.config import Role
-from roiae.metrics import MEASURES
+from roiae.metrics import MEASURES, NtAgreement
 
-Scores = Mapping[str, float]  # the mean over `frames` of each measure: a site's entry in `quality.json`
+Scores = Mapping[str, float]  # means over `frames`, and what the NT's readings say: a site's entry in `quality.json`
 
 ROI_ERRORS = ("roi_mae", "roi_edge_mae")
 
@@ -16,7 +16,8 @@ def pooled(scores: Mapping[str, Scores], roles: Mapping[str, Role]) -> dict[str,
     frames = sum(of["frames"] for of in sources)
     if not frames:
         return {}
-    return {name: sum(of[name] * of["frames"] for of in sources) / frames for name in MEASURES} | {"frames": frames}
+    means = {name: sum(of[name] * of["frames"] for of in sources) / frames for name in MEASURES}
+    return means | {"frames": frames} | sum(map(NtAgreement.from_means, sources), NtAgreement()).means()
 
 
 def change(earlier: Scores, later: Scores) -> dict[str, float | None]:

@@ -4,13 +4,16 @@ import base64
 from collections.abc import Mapping
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 
 from roiae.contract import SHIFT_ARMS
+from roiae.page import templates
+from roiae.page.charts import COLOURS, Chart
+from roiae.page.measures import MEASURES, NT_HEADING, nt_cell
 from roiae_server.report import words
-from roiae_server.report.charts import COLOURS, Chart, curve_chart, entropy_chart, score_chart
+from roiae_server.report.charts import curve_chart, entropy_chart, score_chart
 from roiae_server.report.summary import held_out
-from roiae_server.report.tables import ARM_NAMES, MEASURES, is_best, shift_rows
+from roiae_server.report.tables import ARM_NAMES, is_best, shift_rows
 
 Facts = Mapping[str, Any]  # `report.json`
 
@@ -43,21 +46,14 @@ def model_card(facts: Facts) -> bytes:
         **facts,
         arm_names=ARM_NAMES,
         measures=MEASURES,
+        nt_heading=NT_HEADING,
         holdout=held_out(facts),
         quality_groups=quality_groups(facts),
     ).encode()
 
 
 def _environment(autoescape: bool) -> Environment:
-    """The package's templates; a name that a template misspells is an error."""
-    found = Environment(
-        loader=PackageLoader("roiae_server.report"),
-        autoescape=autoescape,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    found = templates("roiae_server.report", autoescape=autoescape)
     found.filters |= {"percent": words.percent, "signed": words.signed, "reason": words.reason, "size": _size}
     found.filters |= {"duration": _duration, "listing": words.listing}
     return found
@@ -68,6 +64,7 @@ def _page(facts: Facts, reconstructions: str | None) -> bytes:
     shown = {
         "arm_names": ARM_NAMES,
         "measures": MEASURES,
+        "nt_heading": NT_HEADING,
         "holdout": held_out(facts),
         "quality_groups": quality_groups(facts),
         "curve_charts": _curves(facts),
@@ -101,7 +98,7 @@ def _distributions(shift: Mapping[str, Any]) -> list[Chart]:
 
 
 def quality_groups(facts: Facts) -> list[tuple[str, str, list[tuple[str, list[tuple[str, bool]]]]]]:
-    """Site, which frames and how many, and its rows: arm, and of each measure the text and whether it is the best."""
+    """Site, which frames and how many, and its rows: arm, and of each column the text and whether it is the best."""
     groups = []
     by_site = {
         site: {arm: of[site] for arm, of in facts["quality"].items() if site in of} for site in facts["participants"]
@@ -110,10 +107,10 @@ def quality_groups(facts: Facts) -> list[tuple[str, str, list[tuple[str, list[tu
         by_site = {ALL_SOURCES: facts["validation"], **by_site}
     for site, scored in by_site.items():
         kind = "held out" if site == held_out(facts) else "validation"
-        rows = [
-            (arm, [(format(of[name], form), is_best(scored, arm, name, more)) for name, _, form, more in MEASURES])
-            for arm, of in scored.items()
-        ]
+        rows = []
+        for arm, of in scored.items():
+            cells = [(format(of[name], form), is_best(scored, arm, name, more)) for name, _, form, more in MEASURES]
+            rows.append((arm, [*cells, (nt_cell(of), False)]))
         if scored:
             frames = max(of["frames"] for of in scored.values())
             groups.append((site, f"{kind}, {frames:.0f} frames", rows))

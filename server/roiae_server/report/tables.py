@@ -7,16 +7,9 @@ from rich.table import Table
 
 from roiae.config import Role
 from roiae.contract import SHIFT_ARMS
+from roiae.page.measures import MEASURES, NT_HEADING, nt_cell
 
 ARM_NAMES = {"phase1": "phase 1", "control": "control", "phase2": "phase 2"}
-
-# Measure, its heading, its format, and whether more is better.
-MEASURES = (
-    ("psnr", "PSNR dB", ".2f", True),
-    ("ms_ssim", "MS-SSIM", ".4f", True),
-    ("roi_mae", "ROI MAE", ".4f", False),
-    ("roi_edge_mae", "ROI Edge-MAE", ".4f", False),
-)
 
 # Score in `shift.json`, its number there, and its heading.
 SHIFT_ROWS = (
@@ -43,11 +36,11 @@ Quality = Mapping[str, Mapping[str, Mapping[str, float]]]  # by arm, site and me
 
 def quality_table(quality: Quality, roles: Mapping[str, Role]) -> Table:
     """A row a site and model; the best of each site's models in bold."""
-    table = Table(title="Reconstruction quality, mean over n frames")
+    table = Table(title="Reconstruction quality, mean over n frames", show_edge=False, pad_edge=False)
     for heading in ("site", "model"):
         table.add_column(heading)
-    for _, heading, _, _ in MEASURES:
-        table.add_column(heading, justify="right")
+    for heading in (*(heading for _, heading, _, _ in MEASURES), NT_HEADING):
+        table.add_column(heading.replace(" ", "\n", 1), justify="right")  # narrow: it fits into 80 characters
     for site in sorted(roles, key=lambda name: (roles[name] is Role.HELD_OUT, name)):
         scored = {arm: quality[arm][site] for arm in ARM_NAMES if site in quality.get(arm, {})}
         for index, (arm, scores) in enumerate(scored.items()):
@@ -58,6 +51,7 @@ def quality_table(quality: Quality, roles: Mapping[str, Role]) -> Table:
                 site_cells[index] if index < len(site_cells) else "",
                 ARM_NAMES[arm],
                 *cells,
+                nt_cell(scores).replace(", ", "\n"),
                 end_section=index == len(scored) - 1,
             )
     return table

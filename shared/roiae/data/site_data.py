@@ -28,12 +28,15 @@ class FrameSet:
     rois: NDArray[np.int64]  # [N, 4], x0, y0, x1, y1 in pixels of the resized frame, end exclusive
     subjects: tuple[str, ...]
     mm_per_px: NDArray[np.float64]  # [N, 2], x and y of the resized frame; nan where nothing says
+    stored_px: NDArray[np.float64]  # [N, 2], width and height of its pixel in pixels of the stored frame
 
     def __len__(self) -> int:
         return len(self.subjects)
 
     def __getitem__(self, part: slice) -> "FrameSet":
-        return FrameSet(self.frames[part], self.rois[part], self.subjects[part], self.mm_per_px[part])
+        return FrameSet(
+            self.frames[part], self.rois[part], self.subjects[part], self.mm_per_px[part], self.stored_px[part]
+        )
 
     def batch(self, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Frames [B, 1, S, S] float32, intensity in [0, 1], and their ROIs [B, 4] int64."""
@@ -98,6 +101,7 @@ class SiteData:
             rois=reading.rois(image_size),
             subjects=tuple(reading.rows[place].subject for place in reading.usable),
             mm_per_px=reading.mm_per_px(image_size),
+            stored_px=reading.cached.sizes / image_size,
         )
         return cls(frames[:trained_on], frames[trained_on:], set_aside, reading.fingerprint)
 

@@ -23,6 +23,9 @@ QUALITY = {  # psnr, ms_ssim, roi_mae, roi_edge_mae; the same at every site
 }
 
 
+NT = {"nt_frames": 8, "nt_px": 0.5, "nt_mm_frames": 4, "nt_mm": 0.125, "nt_one_sided": 1}  # of each site and model
+
+
 def scored(values: tuple[float, ...], frames: int) -> dict[str, float]:
     return {**dict(zip(MEASURES, values, strict=True)), "frames": float(frames)}
 
@@ -66,7 +69,7 @@ def make_run(tmp_path: Path) -> MakeRun:
             id="0123abcd",
             status="done",
             contributed={"alpha": 6, "beta": 5},
-            quality={arm: {site: scored(QUALITY[arm], FRAMES[site]) for site in ROLES} for arm in arms},
+            quality={arm: {site: scored(QUALITY[arm], FRAMES[site]) | NT for site in ROLES} for arm in arms},
         )
         config = build_config({"control": control, "phase1": {"rounds": 2}, "phase2": {"rounds": 2}})
         run = RunFolder.create(tmp_path / name, config, state)

@@ -17,6 +17,18 @@ def test_pooled_sources_are_the_mean_over_all_their_frames_and_none_of_the_held_
     assert found["frames"] == 4
 
 
+def test_pooled_nt_readings_weigh_by_the_frames_that_have_one() -> None:
+    alpha = {"nt_frames": 3, "nt_px": 0.4, "nt_mm_frames": 1, "nt_mm": 0.1, "nt_one_sided": 2}
+    beta = {"nt_frames": 1, "nt_px": 0.8, "nt_mm_frames": 0, "nt_one_sided": 0}
+    quality = scored((20.0, 0.5, 0.1, 0.2), 10)
+
+    found = pooled({"alpha": quality | alpha, "beta": quality | beta, "gamma": quality | alpha}, ROLES)
+
+    assert {name: found[name] for name in alpha} == pytest.approx(
+        {"nt_frames": 4, "nt_px": 0.5, "nt_mm_frames": 1, "nt_mm": 0.1, "nt_one_sided": 2}
+    )
+
+
 def test_no_source_scored_is_nothing_pooled() -> None:
     assert pooled({"gamma": scored((20.0, 0.5, 0.1, 0.2), 3)}, ROLES) == {}
 

@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from roiae_server.report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, WIDTH, curve_chart, entropy_chart
+from roiae.page.charts import BOTTOM, HEIGHT, LEFT, RIGHT, WIDTH
+from roiae_server.report.charts import curve_chart, entropy_chart
 from tests.server.report.conftest import arm_of_shift
 
 CURVES = {

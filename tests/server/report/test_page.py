@@ -3,53 +3,16 @@
 import base64
 import inspect
 import re
-from collections.abc import Iterator
-from html.parser import HTMLParser
 from itertools import pairwise
 
 import pytest
 
 from roiae_server.report.facts import gather
 from roiae_server.report.page import model_card, real_page, simulation_page
-from tests.server.report.conftest import MakeRun
+from tests.server.report.conftest import MakeRun, scored
+from tests.web_page import Page
 
-VOID = {"meta", "img", "line", "circle", "path", "br", "link"}
 PNG = b"\x89PNG not really"
-
-
-class Page(HTMLParser):
-    """Every element with its attributes, its ancestors' names and its text, in order."""
-
-    def __init__(self, content: bytes) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None], tuple[str, ...]]] = []
-        self.texts: list[tuple[str, str]] = []  # innermost element, text
-        self._open: list[str] = []
-        self.feed(content.decode())
-        self.close()
-        assert self._open == [], "every element is closed"
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert len(dict(attrs)) == len(attrs), "no attribute twice"
-        self.elements.append((tag, dict(attrs), tuple(self._open)))
-        if tag not in VOID:
-            self._open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs), tuple(self._open)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag, f"{tag} closes what is open"
-
-    def handle_data(self, data: str) -> None:
-        if data.strip():
-            self.texts.append((self._open[-1], data.strip()))
-
-    def all(self, *tags: str) -> Iterator[dict[str, str | None]]:
-        return (attributes for tag, attributes, _ in self.elements if tag in tags)
-
-    def texts_in(self, tag: str) -> list[str]:
-        return [text for innermost, text in self.texts if innermost == tag]
 
 
 @pytest.fixture(params=["real", "simulation"])
@@ -112,6 +75,16 @@ def test_the_best_of_a_hospitals_models_is_bold(make_run: MakeRun) -> None:
     )  # all sources, then each hospital; by control and phase 2
 
 
+def test_the_nt_stands_beside_the_measures_and_a_dash_where_it_was_never_read(make_run: MakeRun) -> None:
+    facts = gather(make_run())
+    facts["quality"]["phase2"]["gamma"] = {"nt_frames": 0, **scored((20.0, 0.5, 0.2, 0.4), 60)}
+
+    cells = Page(real_page(facts)).texts_in("td")
+
+    assert (cells.count("0.50 (0.12), n=8"), cells.count("0.50 (0.12), n=16")) == (8, 3)  # hospitals, all sources
+    assert "–" in cells
+
+
 def test_a_score_that_was_not_computed_has_a_reason_and_no_chart(make_run: MakeRun) -> None:
     facts = gather(make_run())
     for arm in ("phase1", "phase2"):
@@ -167,7 +140,8 @@ def test_a_model_card_says_what_the_model_must_not_be_used_for(make_run: MakeRun
 
     for words in (
         "Research use; not a medical device", "| alpha | source | 120 | 30 |", "| gamma | held-out | – | 60 |",
-        "| gamma, held out, 60 frames | phase 1 | 20.00 | 0.5000 | 0.2000 | 0.4000 |", "Apache-2.0", "AUROC 0.900",
+        "| gamma, held out, 60 frames | phase 1 | 20.00 | 0.5000 | 0.2000 | 0.4000 | 0.50 (0.12), n=8 |",
+        "Apache-2.0", "AUROC 0.900",
         "by 2 hospitals with roiae 0.1.0; no image left a hospital.",
     ):  # fmt: skip
         assert words in card, words
