@@ -37,7 +37,13 @@ def mapped(file: Path, frames: int) -> FrameSet:
             few.frames.tofile(out)
     many = np.memmap(file, np.uint8, "r", shape=(frames, *few.frames.shape[1:]))
     times = frames // len(few)
-    return FrameSet(many, np.tile(few.rois, (times, 1)), few.subjects * times, np.tile(few.mm_per_px, (times, 1)))
+    return FrameSet(
+        many,
+        np.tile(few.rois, (times, 1)),
+        few.subjects * times,
+        np.tile(few.mm_per_px, (times, 1)),
+        np.tile(few.stored_px, (times, 1)),
+    )
 
 
 def site(name: str, train: int, validation: int, state: Path) -> Site:
