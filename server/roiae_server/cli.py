@@ -42,15 +42,42 @@ def simulate(
     """
     from rich.console import Console
 
-    from roiae.config import merge, parse_override, read_settings
-
-    layers: list[dict[str, Any]] = [read_settings(_config_path(config))] if config else []
-    settings = merge(*layers, *map(parse_override, set_ or []))
+    settings = _settings(config, set_)
 
     from roiae_server.simulate import Simulation
     from roiae_server.simulate import simulate as run
 
     run(Simulation(settings, data, holdout, out, engine, resume, tensorboard), Console())
+
+
+@app.command()
+def reproduce(
+    data: Annotated[Path | None, typer.Option(help="One folder a hospital; phantom hospitals without it.")] = None,
+    out: Annotated[Path, typer.Option(help="A new folder, or one to go on in.")] = Path("runs/reproduce"),
+    seeds: Annotated[int, typer.Option(min=1, help="How many, from the setting `seed` upwards.")] = 3,
+    arms: Annotated[
+        list[str] | None, typer.Option(help="What to train beside the method, with commas or repeated; all without it.")
+    ] = None,
+    other_roi: Annotated[
+        Path | None, typer.Option(help="The same frames with boxes round something else; moved boxes without it.")
+    ] = None,
+    config: Annotated[str | None, typer.Option(help="A YAML file, or a shipped preset: quick.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting, for example phase1.rounds=10.")
+    ] = None,
+) -> None:
+    """Hold out every hospital in turn, train every arm with every seed, and judge the paper's claims.
+
+    Takes many hours; repeat the command to go on. docs/REPRODUCE.md has the arms, the tables and the verdicts.
+    """
+    from rich.console import Console
+
+    settings = _settings(config, set_)
+
+    from roiae_server.reproduce.command import Reproduction
+    from roiae_server.reproduce.command import reproduce as run
+
+    run(Reproduction(settings, data, other_roi, out, seeds, arms or ["all"]), Console())
 
 
 @app.command()
@@ -80,6 +107,14 @@ def export(
     from roiae_server.export import export as write
 
     write(run, to, Console())
+
+
+def _settings(config: str | None, overrides: list[str] | None) -> dict[str, Any]:
+    """What `--config` and `--set` give, nested."""
+    from roiae.config import merge, parse_override, read_settings
+
+    layers: list[dict[str, Any]] = [read_settings(_config_path(config))] if config else []
+    return merge(*layers, *map(parse_override, overrides or []))
 
 
 def _config_path(given: str) -> Path:

@@ -4,12 +4,12 @@ Every step asks, checks, and commits. What a step needs of the steps before it i
 anywhere goes on from the step it was in, and ends with the same bytes.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, Protocol
 
 from roiae.calibration import REFERENCE, calibrate
-from roiae.config import Role
+from roiae.config import Role, RunConfig
 from roiae.contract import (
     NUM_EXAMPLES,
     SHIFT_ARMS,
@@ -54,6 +54,8 @@ class Federation:
         new_aggregator: a fresh one for each phase.
         initial_arrays: the untrained model's.
         observer: is told of progress.
+        steps: the first of the run's plan, after which it is done; None for all of them.
+        quorum: sources that a step needs; None for the run's own.
     """
 
     def __init__(
@@ -63,10 +65,14 @@ class Federation:
         new_aggregator: Callable[[], Aggregator],
         initial_arrays: Callable[[], Arrays],
         observer: Observer,
+        steps: Sequence[Step] | None = None,
+        quorum: int | None = None,
     ) -> None:
         self._folder, self._transport, self._observer = run, transport, observer
         self._new_aggregator, self._initial_arrays = new_aggregator, initial_arrays
         self._config = run.config
+        self._steps = plan(run.config) if steps is None else steps
+        self._quorum = quorum or run.quorum
         self._sites = run.state.sites
         self._sources = run.sources
         self._arrays: Arrays = {}
@@ -83,7 +89,7 @@ class Federation:
         if self._folder.state.checkpoint:
             self._arrays, own = self._folder.load_checkpoint()
             self._aggregator.restore(own)
-        steps = plan(self._config)
+        steps = self._steps
         for index in range(self._folder.state.completed, len(steps)):
             step, self._lines = steps[index], []
             try:
@@ -131,7 +137,7 @@ class Federation:
                 self._initial_arrays() if step.arm == "phase1" else self._folder.load_arrays(MODEL_FILES["phase1"])
             )
         proximal_mu = self._aggregator.configure(step.round, self._arrays)
-        task = self._train_task(step, proximal_mu)
+        task = train_task(self._config, step, self._folder.weights, proximal_mu)
         bound = self._config.federation.max_update_norm
         expected = packed(self._arrays, self._arrays, task.upload)
         contributed = []
@@ -150,25 +156,6 @@ class Federation:
         if step.last:
             self._folder.save_arrays(MODEL_FILES[step.arm], self._arrays)
         return contributed
-
-    def _train_task(self, step: Step, proximal_mu: float) -> TrainTask:
-        train = self._config.train
-        phase, before, peak = phase_of(step.arm, self._config), 0, train.learning_rate
-        if step.arm != "phase1":
-            before = self._config.phase1.rounds
-            peak *= self._config.phase2.learning_rate_factor
-        weights = self._folder.state.weights if step.arm == "phase2" else {REFERENCE: 1.0}
-        return TrainTask(
-            **train.model_dump(exclude={"learning_rate", "device"}),
-            model=self._config.model,
-            weights=weights,
-            learning_rate=learning_rate(peak, step.round, phase.rounds),
-            local_epochs=phase.local_epochs,
-            proximal_mu=proximal_mu,
-            seed=self._config.seed,
-            round=before + step.round,
-            upload=self._config.federation.upload,
-        )
 
     def _calibrate(self, step: Step) -> dict[str, float]:
         task = CalibrateTask(**self._common(), terms=tuple(TERMS), batches=self._config.calibration.batches)
@@ -227,11 +214,11 @@ class Federation:
         """
         replied = self._exchange(step, Request(task, self._arrays), sites, admit, take)
         contributed = sum(site in replied for site in self._sources)
-        if contributed < self._folder.quorum:
+        if contributed < self._quorum:
             missing = ", ".join(f"{line['site']} ({line['reason']})" for line in self._lines if line["reason"])
             raise QuorumError(
                 f"{step.name} round {step.round}: {contributed} of {len(self._sources)} source sites contributed, "
-                f"{self._folder.quorum} are needed: {missing}. Mend what the reasons name, then resume the run."
+                f"{self._quorum} are needed: {missing}. Mend what the reasons name, then resume the run."
             )
 
     def _exchange(self, step: Step, request: Request, sites: Iterable[str], admit: Admit, take: Take) -> set[str]:
@@ -273,6 +260,30 @@ class Federation:
         """Record the step's lines and the reason; what had been admitted was not used, and is asked again."""
         lines = [line | {"status": "discarded"} if line["status"] == "aggregated" else line for line in self._lines]
         self._folder.commit(replace(self._folder.state, status="failed", reason=str(error)), lines, None, {})
+
+
+def train_task(config: RunConfig, step: Step, weights: Mapping[str, float], proximal_mu: float) -> TrainTask:
+    """What a site is asked in a step of training.
+
+    Args:
+        weights: of phase 2's terms.
+    """
+    train = config.train
+    phase, before, peak = phase_of(step.arm, config), 0, train.learning_rate
+    if step.arm != "phase1":
+        before = config.phase1.rounds
+        peak *= config.phase2.learning_rate_factor
+    return TrainTask(
+        **train.model_dump(exclude={"learning_rate", "device"}),
+        model=config.model,
+        weights=dict(weights) if step.arm == "phase2" else {REFERENCE: 1.0},
+        learning_rate=learning_rate(peak, step.round, phase.rounds),
+        local_epochs=phase.local_epochs,
+        proximal_mu=proximal_mu,
+        seed=config.seed,
+        round=before + step.round,
+        upload=config.federation.upload,
+    )
 
 
 def _line(step: Step, outcome: Outcome) -> Line:

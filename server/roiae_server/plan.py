@@ -35,10 +35,9 @@ def plan(config: RunConfig) -> list[Step]:
     rounds = {arm: phase_of(arm, config).rounds for arm in arms}
     steps = {arm: [Step(arm, r, r == rounds[arm], arm) for r in range(1, rounds[arm] + 1)] for arm in arms}
     score = [Step("score", i, i == len(arms), arm) for i, arm in enumerate(arms, start=1)]
-    calibrate = Step("calibrate", 1, True, "phase1")
     return [
         *steps["phase1"],
-        calibrate,
+        *([] if config.phase2.weights else [Step("calibrate", 1, True, "phase1")]),
         *steps["phase2"],
         *steps.get("control", []),
         *score,

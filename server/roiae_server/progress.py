@@ -1,6 +1,7 @@
 """A run as a person follows it: a live line on a terminal, one plain line a step in a pipe or a service's log."""
 
 import time
+from collections.abc import Sequence
 from types import TracebackType
 
 from rich.console import Console
@@ -17,11 +18,12 @@ class RunProgress:
     Args:
         config: of the run: says how much work each step is.
         done: steps that an earlier process completed.
+        steps: that are to be done, as `Federation` takes them.
     """
 
-    def __init__(self, console: Console, config: RunConfig, done: int) -> None:
+    def __init__(self, console: Console, config: RunConfig, done: int, steps: Sequence[Step] | None = None) -> None:
         self._console, self._config = console, config
-        self._work = [_work(step, config) for step in plan(config)]
+        self._work = [_work(step, config) for step in steps or plan(config)]
         self._done = self._done_before = sum(self._work[:done])
         self._began = time.monotonic()
         self._lines: list[Line] = []

@@ -116,6 +116,11 @@ class RunFolder:
         """Sources that a step needs: all but one unless it is set, and never fewer than two."""
         return self.config.federation.quorum or max(2, len(self.sources) - 1)
 
+    @property
+    def weights(self) -> dict[str, float]:
+        """Of phase 2's terms: set by hand, or calibrated; empty before that."""
+        return self.config.phase2.weights or self.state.weights
+
     def commit(
         self, state: RunState, lines: Iterable[Mapping[str, Any]], arrays: Arrays | None, aggregator: Arrays
     ) -> None:

@@ -3,7 +3,7 @@
 The one door through which the coordinator's side imports the hospitals': they run in this process or its workers.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -24,10 +24,11 @@ from roiae_server.federation import MODEL_FILES, Federation
 from roiae_server.flower.aggregation import FlowerAggregator
 from roiae_server.flower.engines import PARTITION, require_ray, run_local, run_on_ray
 from roiae_server.hospitals import find_hospitals, hospital_folders, open_sites
+from roiae_server.plan import Step
 from roiae_server.progress import RunProgress
 from roiae_server.report.pictures import reconstructions_png
 from roiae_server.report.shift_picture import shift_png
-from roiae_server.report.tables import ARM_NAMES, quality_table, rotation_table, shift_table
+from roiae_server.report.tables import ARM_NAMES, quality_table, rotation_table, shift_table, weights_line
 from roiae_server.report.write import write_simulation_report
 from roiae_server.run_folder import SHIFT, STATE, RunFolder, RunState, installed_versions
 from roiae_server.tensorboard import require_tensorboard, write_events
@@ -156,17 +157,26 @@ def _roles(roles: Mapping[str, Role]) -> str:
     return ", ".join(f"{name} ({role})" for name, role in roles.items())
 
 
-def federate(run: RunFolder, sites: list[Site], folders: list[SiteFolder], engine: Engine, console: Console) -> None:
+def federate(
+    run: RunFolder,
+    sites: list[Site],
+    folders: list[SiteFolder],
+    engine: Engine,
+    console: Console,
+    steps: Sequence[Step] | None = None,
+    quorum: int | None = None,
+) -> None:
     """Do all steps of the run that are not done yet, with these hospitals in this process or its workers.
 
     Args:
-        folders: of the sites, in the same order; workers open them for themselves.
+        folders: of the sites, in the same order; workers, and they alone, open them for themselves.
+        steps, quorum: as `Federation` takes them.
 
     Raises:
         RoiaeError: as `Federation.run`.
     """
     names = [site.name for site in sites]
-    with RunProgress(console, run.config, run.state.completed) as progress:
+    with RunProgress(console, run.config, run.state.completed, steps) as progress:
 
         def over(transport: Transport) -> None:
             Federation(
@@ -175,6 +185,8 @@ def federate(run: RunFolder, sites: list[Site], folders: list[SiteFolder], engin
                 new_aggregator=lambda: FlowerAggregator(run.config.strategy),
                 initial_arrays=lambda: initial_arrays(run.config.model, run.config.seed),
                 observer=progress,
+                steps=steps,
+                quorum=quorum,
             ).run()
 
         if engine == "ray":
@@ -206,8 +218,7 @@ def _show(run: RunFolder, sites: list[Site], console: Console) -> Mapping[str, A
         weights = {ARM_NAMES[arm]: run.load_arrays(MODEL_FILES[arm]) for arm in arms}
         write_atomically(picture, reconstructions_png(sites, run.config.model, weights))
     console.print(quality_table(run.state.quality, run.state.sites))
-    terms = ", ".join(f"{term} {weight:.3g}" for term, weight in run.state.weights.items())
-    console.print(f"phase 2 weights, from gradient magnitudes: {terms}", highlight=False, soft_wrap=True)
+    console.print(weights_line(run), highlight=False, soft_wrap=True)
     console.print(f"picture: {picture}", highlight=False, soft_wrap=True)
     shift = show_shift(run, sites, console)
     report = write_simulation_report(run, picture)

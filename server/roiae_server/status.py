@@ -15,7 +15,7 @@ from roiae_server.board import PARTICIPATION, STATUS
 from roiae_server.coordinator_folder import CoordinatorFolder
 from roiae_server.directory import Heard, read_heard
 from roiae_server.report.shift_picture import shift_png
-from roiae_server.report.tables import quality_table, shift_table
+from roiae_server.report.tables import quality_table, shift_table, weights_line
 from roiae_server.report.write import write_real_report
 from roiae_server.run_folder import SHIFT, RunFolder
 from roiae_server.service import PID
@@ -80,9 +80,8 @@ def show_report(folder: CoordinatorFolder, name: str, console: Console, tensorbo
         console.print(quality_table(run.state.quality, run.state.sites))
         console.print(shift_table(shift))
         console.print(_participation_table(run.read_json(PARTICIPATION)))
-        terms = ", ".join(f"{term} {weight:.3g}" for term, weight in run.state.weights.items())
         report = write_real_report(run)
-        for text in (f"phase 2 weights, from gradient magnitudes: {terms}", f"picture: {picture}", f"report: {report}"):
+        for text in (weights_line(run), f"picture: {picture}", f"report: {report}"):
             console.print(text, highlight=False, soft_wrap=True)
         if tensorboard:
             console.print(f"tensorboard --logdir {write_events(run)}", highlight=False, soft_wrap=True)

@@ -17,12 +17,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from roiae.errors import ConfigError
 
 IMAGE_SIZE_STEP = 32  # the encoder halves five times
+LOSS_TERMS = ("ms_ssim", "roi_l1", "roi_edge")  # the names of roiae.losses.TERMS, without loading torch
 IMAGE_SIZE_MIN = 192  # five MS-SSIM scales of an 11-pixel window need more than 160; the next multiple of 32 is taken
 
 StrategyName = Literal["fedavg", "fedprox", "fedadam", "fedmedian", "fedtrimmedavg"]
 Precision = Literal["float32", "bfloat16"]  # what `auto` resolves to
 Upload = Literal["float32", "float16"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
+
+_TABLES = {"phase2.weights"}  # settings whose value is a mapping: one setting, however many names it has
 
 
 def takes_image_size(side: int) -> bool:
@@ -63,6 +66,16 @@ class Phase2Config(PhaseConfig):
     learning_rate_factor: float = Field(
         0.3, gt=0, le=1, description="peak of phase 2, and of its control, as a share of train.learning_rate"
     )
+    weights: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] | None = Field(
+        None, description="of the loss terms, set by hand: `{ms_ssim: 1, roi_l1: 1, roi_edge: 1}`; null to calibrate"
+    )
+
+    @field_validator("weights")
+    @classmethod
+    def _covers_all_terms(cls, weights: dict[str, float] | None) -> dict[str, float] | None:
+        if weights is not None and set(weights) != set(LOSS_TERMS):
+            raise ValueError(f"a weight for each of {', '.join(LOSS_TERMS)}")
+        return weights
 
 
 class TrainConfig(_Section):
@@ -238,7 +251,7 @@ def differences(given: Mapping[str, Any], existing: RunConfig) -> list[str]:
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Dotted keys and values of nested settings, in order."""
     for key, value in settings.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and f"{prefix}{key}" not in _TABLES:
             yield from flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

@@ -1,6 +1,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from roiae.config import RunConfig
+from roiae.config import Role, RunConfig
 from roiae.contract import Arrays, CalibrateTask, Reply, Request, TrainTask
 from roiae.errors import CalibrationError, QuorumError, Reason
 from roiae.upload import packed_reply
+from roiae_server.federation import Federation
+from roiae_server.plan import plan
+from roiae_server.run_folder import RunFolder, RunState
 from roiae_server.transport import Outcome
-from tests.server.conftest import MeanAggregator, ScriptedTransport, honest
+from tests.server.conftest import START, MeanAggregator, ScriptedTransport, Silent, honest
 
 Federate = Callable[..., Path]
 Lines = Callable[[Path], list[dict[str, Any]]]
@@ -49,6 +53,31 @@ def test_phase_2_trains_with_the_calibrated_weights_and_the_control_with_phase_1
     tables = [request.task.weights for _, request in transport.asked if isinstance(request.task, TrainTask)]
     assert tables[0] == tables[-1] == {"ms_ssim": 1.0}
     assert {"ms_ssim": 1.0, "roi_l1": 0.5, "roi_edge": 0.5} in tables
+
+
+def test_weights_that_are_set_by_hand_are_trained_with_and_not_calibrated(
+    federate: Federate, config: RunConfig
+) -> None:
+    transport, by_hand = ScriptedTransport(), {"ms_ssim": 1.0, "roi_l1": 3.0, "roi_edge": 0.3}
+    phase2 = config.phase2.model_copy(update={"weights": by_hand})
+
+    federate(transport, config=config.model_copy(update={"phase2": phase2}))
+
+    tasks = [request.task for _, request in transport.asked]
+    assert by_hand in [task.weights for task in tasks if isinstance(task, TrainTask)]
+    assert not any(isinstance(task, CalibrateTask) for task in tasks)
+
+
+def test_one_source_alone_trains_through_the_first_steps_of_the_plan(tmp_path: Path, config: RunConfig) -> None:
+    transport = ScriptedTransport()
+    steps = [step for step in plan(config) if step.name in ("phase1", "calibrate")]
+    folder = RunFolder.create(tmp_path / "alone", config, RunState({"a": Role.SOURCE}, {}, {}))
+    with closing(folder):
+        Federation(folder, transport, MeanAggregator, lambda: START, Silent(), steps, quorum=1).run()
+
+    assert {site for site, _ in transport.asked} == {"a"}
+    assert len(transport.asked) == 4
+    assert status(tmp_path / "alone") == ("done", None)
 
 
 def test_phase_2_and_its_control_start_from_phase_1_with_equal_seeds_and_rates(federate: Federate) -> None:

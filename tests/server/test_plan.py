@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roiae.config import RunConfig
+from roiae.config import RunConfig, build_config
 from roiae_server.plan import learning_rate, plan
 
 
@@ -22,3 +22,10 @@ def test_the_learning_rate_warms_up_peaks_and_falls_but_never_to_zero(rounds: in
     assert max(rates) == pytest.approx(1.0)
     assert rates[: peak + 1] == sorted(rates[: peak + 1])
     assert rates[peak:] == sorted(rates[peak:], reverse=True)
+
+
+def test_weights_that_are_set_need_no_calibration() -> None:
+    config = build_config({"phase2": {"weights": {"ms_ssim": 1, "roi_l1": 0.5, "roi_edge": 2}}})
+
+    assert [step.name for step in plan(config)].count("calibrate") == 0
+    assert len(plan(config)) == len(plan(RunConfig())) - 1

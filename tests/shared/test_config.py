@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from roiae.config import build_config, differences, fields, merge, parse_override, read_settings
+from roiae.config import LOSS_TERMS, build_config, differences, fields, merge, parse_override, read_settings
 from roiae.errors import ConfigError
+from roiae.losses import TERMS
 
 
 @pytest.mark.parametrize(
@@ -21,6 +22,10 @@ from roiae.errors import ConfigError
         ("train.threads=many", "train.threads: expected 'auto' or integer; found 'many'"),
         ("train.learning_rate=.nan", "train.learning_rate"),
         ("federation.quorum=1", "federation.quorum"),
+        ("phase2.weights={ms_ssim: 1, roi_l1: 1}", "phase2.weights: expected a weight for each of ms_ssim, roi_l1"),
+        ("phase2.weights={ms_ssim: 1, roi_l1: 1, roi_edg: 1}", "phase2.weights: expected a weight for each of"),
+        ("phase2.weights={ms_ssim: 1, roi_l1: 1, roi_edge: 0}", "phase2.weights: expected greater than 0; found 0"),
+        ("phase2.weights={ms_ssim: 1, roi_l1: 1, roi_edge: .inf}", "phase2.weights: expected a finite number"),
         ("strategy.name=fedsgd", "'fedavg'"),
         ("model=3", "model: expected a mapping"),
         ("seed", "expected KEY=VALUE"),
@@ -73,6 +78,22 @@ def test_only_what_was_given_and_differs_is_a_difference() -> None:
     assert differences({}, run) == []
     assert differences(parse_override("phase1.rounds=5"), run) == []
     assert differences(parse_override("phase1.rounds=6"), run) == ["phase1.rounds: 5 in the run, 6 now"]
+
+
+def test_a_table_of_weights_is_one_setting(tmp_path: Path) -> None:
+    given = parse_override("phase2.weights={ms_ssim: 1, roi_l1: 0.5, roi_edge: 2}")
+    (tmp_path / "config.yaml").write_text(build_config(given).to_yaml())
+    run = build_config(read_settings(tmp_path / "config.yaml"))
+
+    assert run.phase2.weights == {"ms_ssim": 1.0, "roi_l1": 0.5, "roi_edge": 2.0}
+    assert differences(given, run) == []
+    assert [line.partition(":")[0] for line in differences(parse_override("phase2.weights=null"), run)] == [
+        "phase2.weights"
+    ]
+
+
+def test_a_weight_is_set_for_every_loss_term() -> None:
+    assert tuple(TERMS) == LOSS_TERMS
 
 
 def test_auto_agrees_with_whatever_it_was_resolved_to() -> None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from roiae.calibration import Calibration
 from roiae.config import Role, fields, flatten
 from roiae.metrics import MEASURES
 from roiae_server.participation import participation
@@ -29,7 +30,7 @@ def gather(run: RunFolder) -> dict[str, Any]:
     scored = run.read_json("quality.json")
     quality = {arm: scored[arm] for arm in ARM_NAMES if arm in scored}
     validation = _validation(quality, state.sites)
-    calibration = run.read_json("calibration.json")
+    calibration = _calibration(run)
     facts: dict[str, Any] = {
         "run": {
             "name": run.path.resolve().name,
@@ -49,6 +50,14 @@ def gather(run: RunFolder) -> dict[str, Any]:
         "transfer": _transfer(state.sites, lines),
     }
     return {"summary": summarise(facts), **facts}
+
+
+def _calibration(run: RunFolder) -> Mapping[str, Any]:
+    """`calibration.json`; of weights that were set by hand, them alone."""
+    if run.config.phase2.weights:
+        return Calibration(run.weights, magnitudes={}, frames={}, global_magnitudes={}, spread={}).to_json()
+    found: Mapping[str, Any] = run.read_json("calibration.json")
+    return found
 
 
 def settings(run: RunFolder) -> dict[str, dict[str, Any]]:

@@ -8,6 +8,7 @@ from rich.table import Table
 from roiae.config import Role
 from roiae.contract import SHIFT_ARMS
 from roiae.page.measures import MEASURES, NT_HEADING, nt_cell
+from roiae_server.run_folder import RunFolder
 
 ARM_NAMES = {"phase1": "phase 1", "control": "control", "phase2": "phase 2"}
 
@@ -55,6 +56,12 @@ def quality_table(quality: Quality, roles: Mapping[str, Role]) -> Table:
                 end_section=index == len(scored) - 1,
             )
     return table
+
+
+def weights_line(run: RunFolder) -> str:
+    """What phase 2's terms weighed, and where that came from."""
+    origin = "set by hand" if run.config.phase2.weights else "from gradient magnitudes"
+    return f"phase 2 weights, {origin}: " + ", ".join(f"{term} {weight:.3g}" for term, weight in run.weights.items())
 
 
 def shift_table(shift: Mapping[str, Any]) -> Table:

@@ -148,3 +148,17 @@ def test_a_model_card_says_what_the_model_must_not_be_used_for(make_run: MakeRun
     assert (
         "in a simulation of 2 hospitals with roiae 0.1.0." in model_card(gather(make_run("s", simulated=True))).decode()
     )
+
+
+def test_weights_that_were_set_by_hand_stand_in_the_calibrations_place(make_run: MakeRun) -> None:
+    run = make_run()
+    by_hand = {"ms_ssim": 1.0, "roi_l1": 3.0, "roi_edge": 0.3}
+    phase2 = run.config.phase2.model_copy(update={"weights": by_hand})
+    run.config = run.config.model_copy(update={"phase2": phase2})
+
+    facts = gather(run)
+
+    assert facts["calibration"]["weights"] == by_hand
+    assert "None: the weights of phase 2 were set by hand, ms_ssim 1, roi_l1 3, roi_edge 0.3." in Page(
+        real_page(facts)
+    ).texts_in("p")

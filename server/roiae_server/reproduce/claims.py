@@ -1,0 +1,181 @@
+"""The paper's claims and this project's targets, each as numbers with bounds.
+
+The paper is arXiv 2604.23839.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean
+from typing import Literal
+
+from roiae_server.report.changes import ROI_ERRORS
+from roiae_server.report.tables import ARM_NAMES
+from roiae_server.report.words import signed
+from roiae_server.reproduce.arms import HAND_PICKED, METHOD, OTHER_ROI, POOLED
+from roiae_server.reproduce.figures import HELD_OUT, VALIDATION, Figure, changed, measured, shifted, worst
+from roiae_server.reproduce.results import Result
+
+Relation = Literal["≥", "≤", "<", ">"]
+Source = Literal["paper", "target"]
+Form = Callable[[float], str]
+Figures = Callable[[Sequence[Result]], list[float | None]]  # of one held-out hospital's results, a seed each
+
+
+def decibels(value: float) -> str:
+    return signed(value, ".2f")
+
+
+def per_cent(value: float) -> str:
+    return signed(100 * value, ".2f")
+
+
+def difference(value: float) -> str:
+    return signed(value, ".4f")
+
+
+def decimals(spec: str) -> Form:
+    return lambda value: format(value, spec)
+
+
+_MEASURES: Mapping[str, tuple[str, Form]] = {
+    "psnr": ("PSNR dB", decibels),
+    "ms_ssim": ("MS-SSIM", difference),
+    "roi_mae": ("ROI MAE %", per_cent),
+    "roi_edge_mae": ("ROI Edge-MAE %", per_cent),
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One number of a claim, and its bound."""
+
+    what: str
+    form: Form
+    figures: Figures
+    relation: Relation
+    bound: float | None  # None for the number's own spread over seeds, 0 of one seed
+    paper: str = ""  # what the paper reports of it
+
+
+@dataclass(frozen=True)
+class Claim:
+    text: str
+    source: Source
+    parts: Sequence[Part]
+
+
+def _each(figure: Figure) -> Figures:
+    return lambda results: [figure(result) for result in results]
+
+
+def _against(earlier: str, source: Source, text: str, *bounds: tuple[str, Relation, float, float]) -> Claim:
+    """The method against another model.
+
+    Args:
+        bounds: a measure, and what its change must reach on validation frames and at the held-out hospital.
+    """
+    parts = []
+    for measure, relation, *two in bounds:
+        heading, form = _MEASURES[measure]
+        for frames, bound in zip((VALIDATION, HELD_OUT), two, strict=True):
+            what = f"{heading} against {ARM_NAMES.get(earlier, earlier)}, {frames}"
+            figures = _each(changed(earlier, METHOD, measure, frames))
+            parts.append(Part(what, form, figures, relation, bound, form(bound) if source == "paper" else ""))
+    return Claim(text, source, parts)
+
+
+def _ahead(earlier: str, later: str, text: str, where: str) -> Claim:
+    """Both errors inside the ROI smaller, also at the hospital where they are least so."""
+    parts = []
+    for measure in ROI_ERRORS:
+        heading, form = _MEASURES[measure]
+        what = f"{heading} against control, worst hospital{where}"
+        parts.append(Part(what, form, _each(worst(earlier, later, measure)), "<", 0.0))
+    return Claim(text, "target", parts)
+
+
+def over_best_hand_picked(results: Sequence[Result]) -> list[float | None]:
+    """The held-out hospital's ROI MAE against that of the grid's weights which are best on validation frames.
+
+    None unless every point of the grid was trained with every seed.
+    """
+    on_validation = {name: [measured(name, "roi_mae", VALIDATION)(of) for of in results] for name in HAND_PICKED}
+    means = {
+        name: mean(v for v in values if v is not None) for name, values in on_validation.items() if None not in values
+    }
+    if len(means) < len(HAND_PICKED):
+        return [None] * len(results)
+    best = min(means, key=means.__getitem__)
+    return [changed(best, METHOD, "roi_mae", HELD_OUT)(result) for result in results]
+
+
+CLAIMS: Sequence[Claim] = (
+    _against("phase1", "paper", "PSNR gains", ("psnr", "≥", 0.27, 0.29)),
+    _against("phase1", "paper", "ROI intensity gains", ("roi_mae", "≤", -0.0887, -0.0643)),
+    _against("phase1", "paper", "ROI edges gain", ("roi_edge_mae", "≤", -0.1110, -0.0490)),
+    Claim(
+        "Provenance is less clear after phase 2",
+        "paper",
+        [
+            Part(
+                "max-softmax against phase 1, held out",
+                difference,
+                _each(shifted("max_softmax")),
+                "<",
+                0.0,
+                "−0.015 (0.556 → 0.541)",
+            ),
+            Part(
+                "entropy against phase 1, nats, held out",
+                difference,
+                _each(shifted("entropy")),
+                ">",
+                0.0,
+                "+0.004 (0.684 → 0.688)",
+            ),
+        ],
+    ),
+    Claim(
+        "The held-out hospital is told apart",
+        "paper",
+        [
+            Part(
+                "Mahalanobis AUROC after phase 2",
+                decimals(".4f"),
+                _each(shifted("auroc", "phase2")),
+                "≥",
+                0.9956,
+                "up to 0.9956",
+            )
+        ],
+    ),
+    _against("phase1", "target", "PSNR gains over phase 1", ("psnr", "≥", 0.3, 0.3)),
+    _against("phase1", "target", "ROI intensity gains over phase 1", ("roi_mae", "≤", -0.10, -0.07)),
+    _against("phase1", "target", "ROI edges gain over phase 1", ("roi_edge_mae", "≤", -0.12, -0.06)),
+    _ahead("control", METHOD, "Ahead of the control inside the ROI, at every hospital", ""),
+    _against(
+        "control",
+        "target",
+        "Not behind the control on the whole frame",
+        ("psnr", "≥", -0.02, -0.02),
+        ("ms_ssim", "≥", -0.005, -0.005),
+    ),
+    _against(
+        POOLED,
+        "target",
+        "Federation costs little against pooled training",
+        ("psnr", "≥", -0.1, -0.1),
+        ("roi_mae", "≤", 0.02, 0.02),
+    ),
+    Claim(
+        "Calibrated weights are no worse than the best hand-picked ones",
+        "target",
+        [Part("ROI MAE % against best hand-picked weights, held out", per_cent, over_best_hand_picked, "≤", None)],
+    ),
+    _ahead(
+        f"{OTHER_ROI}/control",
+        f"{OTHER_ROI}/{METHOD}",
+        "Ahead of the control inside another ROI too, at every hospital",
+        ", other ROI",
+    ),
+)
