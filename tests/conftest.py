@@ -37,6 +37,7 @@ TINY = {
     "calibration.batches": 1,
     "privacy.min_subjects": 10,
     "privacy.min_scored_frames": 2,
+    "shift.k": 20,
 }
 REAL_FRAMES = Path(__file__).parents[2] / "shared" / "data" / "nt"
 
