@@ -43,8 +43,10 @@ def test_client_and_server_meet_in_simulation_alone() -> None:
     assert files_that_import("roiae_server", "roiae_client") == {"simulate.py"}
 
 
-@pytest.mark.parametrize("module", ["roiae_server.cli", "roiae_client.cli"])
-def test_help_needs_no_torch(module: str) -> None:
+@pytest.mark.parametrize(
+    "module", ["roiae_server.cli", "roiae_client.cli", "roiae_server.service", "roiae_client.service"]
+)
+def test_help_and_supervision_need_neither_torch_nor_flower(module: str) -> None:
     code = f"import {module}, sys; sys.exit('torch' in sys.modules or 'flwr' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

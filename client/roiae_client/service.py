@@ -7,6 +7,7 @@ from roiae.files import write_atomically
 from roiae.service import free_port, new_secret, only_one
 from roiae.supervisor import Service, Supervisor
 from roiae_client.client_folder import ClientFolder
+from roiae_client.flower.command import NOT_LET_IN, supernode_command
 from roiae_client.service_state import ServiceState
 
 LOCK = "service.lock"  # in state/
@@ -42,8 +43,6 @@ def start(folder: ClientFolder) -> None:
 
 
 def _services(folder: ClientFolder, superlink: str, state: ServiceState, port: int) -> list[Service]:
-    from roiae_client.flower.supernode import NOT_LET_IN, supernode_command
-
     bundle = folder.config.ca_bundle.read_bytes() if folder.config.ca_bundle else b""
     roots = folder.state / "roots.pem"
     write_atomically(roots, folder.ca_certificate.read_bytes() + bundle)

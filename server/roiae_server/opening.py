@@ -2,7 +2,6 @@
 
 from roiae.config import Role, RunConfig
 from roiae.errors import ConfigError, RunFolderError
-from roiae.hardware import resolve
 from roiae_server.coordinator_folder import CoordinatorFolder
 from roiae_server.run_folder import RunFolder, RunState, installed_versions
 
@@ -38,5 +37,6 @@ def open_run(folder: CoordinatorFolder, name: str) -> RunFolder:
 def _resolved(config: RunConfig) -> RunConfig:
     """`auto` for machines that are not this one: each hospital has its own device and threads, and all have float32."""
     train = config.train
-    chosen = {"precision": "float32" if train.precision == "auto" else train.precision, "device": "cpu"}
-    return resolve(config.model_copy(update={"train": train.model_copy(update=chosen)}))
+    chosen = {"precision": "float32", "threads": 1}
+    auto = {name: value for name, value in chosen.items() if getattr(train, name) == "auto"}
+    return config.model_copy(update={"train": train.model_copy(update={**auto, "device": "cpu"})})

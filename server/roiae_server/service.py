@@ -14,6 +14,7 @@ from roiae.files import write_atomically
 from roiae.service import free_port, new_secret, only_one
 from roiae.supervisor import STOP_SECONDS, Service, Supervisor
 from roiae_server.coordinator_folder import CoordinatorFolder
+from roiae_server.flower.command import superlink_command
 from roiae_server.opening import open_run
 
 LOCK, PID = "service.lock", "service.pid"  # in the coordinator's superlink/
@@ -73,8 +74,6 @@ def stop(folder: CoordinatorFolder) -> bool:
 
 
 def _services(folder: CoordinatorFolder, run: str, serve: bool) -> list[Service]:
-    from roiae_server.flower.superlink import superlink_command
-
     new_secret(folder.superlink / "secret")
     port = folder.config.superlink_port or free_port()
     settings = folder.superlink / "gateway.json"

@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from roiae.config import ModelConfig, Precision, Upload
+from roiae.config import LOSS_TERMS, ModelConfig, Precision, Upload
 from roiae.errors import Reason, RefusalError
-from roiae.losses import TERMS
 
 Arrays = dict[str, NDArray[Any]]  # a model's weights by name, float32; the names and order of its state dict
 SiteName = Annotated[str, Field(min_length=1, max_length=128)]
@@ -27,8 +26,8 @@ VALIDATION = "validation_"  # before the quality sums of the weights that a site
 
 
 def _known_term(name: str) -> str:
-    if name not in TERMS:
-        raise ValueError(f"one of {', '.join(TERMS)}")
+    if name not in LOSS_TERMS:
+        raise ValueError(f"one of {', '.join(LOSS_TERMS)}")
     return name
 
 

@@ -5,7 +5,8 @@ from typing import Any
 import httpx
 import pytest
 
-from roiae_client.flower.supernode import DEAF, _sent
+from roiae_client.flower.command import DEAF
+from roiae_client.flower.supernode import _sent
 
 
 def answering(status: int) -> Any:

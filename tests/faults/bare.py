@@ -12,9 +12,10 @@ from roiae.envelope import IDENTIFY, NO_LINES, ROIAE, Ask
 from roiae.kit import PROTOCOL
 from roiae.packing import pack
 from roiae_server.directory import SiteDirectory
+from roiae_server.flower.command import superlink_command
 from roiae_server.flower.grid import act_as_coordinator
 from roiae_server.flower.session import flower_run
-from roiae_server.flower.superlink import Control, superlink_command
+from roiae_server.flower.superlink import Control
 from tests.faults.processes import RealFederation, await_that
 
 

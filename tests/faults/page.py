@@ -47,7 +47,8 @@ FAULTS = (
     "a second `start`",
 )
 NUMBERS = (
-    "`start` to the first hospital at work: all started together; hospitals up already",
+    "`start` of all four to the first hospital at work",
+    "`start` of the coordinator to the first hospital at work, hospitals up already",
     "a round of the default model, less the slowest hospital's work",
     "an empty exchange with three hospitals",
     "memory of the coordinator's processes over 100 rounds",

@@ -16,9 +16,9 @@ from flwr.supernode import fleet_http_connection
 from flwr.supernode.cli import flower_supernode
 from flwr.supernode.fleet_http_client import FleetHttpClient
 
-DEAF = 75  # the exit code of a SuperNode whose worker loop has ended
-NOT_LET_IN = 76  # of one that the coordinator never answered as a registered node, so that it holds no request
-RETRY_SECONDS = 5  # at most, between two tries to reach the coordinator; Flower's own patience is 20
+from roiae_client.flower.command import DEAF, NOT_LET_IN
+
+RETRY_SECONDS = 2  # at most, between two tries to reach the coordinator; Flower's own patience is 20
 _FLOWERS_OWN = frozenset({401, 403, 502, 503, 504})  # answers that Flower ends at, ignores for good, or tries again
 
 
@@ -67,17 +67,6 @@ def _retries() -> RetryInvoker:
     retry = make_simple_http_retry_invoker()
     retry.wait_gen_factory = lambda: exponential(max_delay=RETRY_SECONDS)
     return retry
-
-
-def supernode_command(superlink: str, key: Path, ca: Path, secret: Path, port: int, heard: Path) -> tuple[str, ...]:
-    """The SuperNode of a hospital: outbound TLS, its own key, its Runtime API on loopback for our executor alone."""
-    return (
-        *(sys.executable, "-m", "roiae_client.flower.supernode", str(heard)),
-        *("--superlink", superlink, "--root-certificates", str(ca)),
-        *("--auth-supernode-private-key", str(key)),
-        *("--isolation", "process", "--superexec-auth-secret-file", str(secret)),
-        *("--host", "127.0.0.1", "--port", str(port)),
-    )
 
 
 def main() -> None:

@@ -1,15 +1,13 @@
-"""The SuperLink of a real federation: how it is started, and its Control API, which only this machine can reach.
+"""The Control API of a real federation's SuperLink, which only this machine can reach.
 
 Flower's private interfaces are touched here and in `session.py`; `tests/test_flower_contract.py` fails first when they
 change.
 """
 
 import hashlib
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import httpx
 import tomli_w
@@ -44,24 +42,6 @@ class Node:
     key: bytes  # public, PEM
     online: bool
     activation: str  # changes whenever the node connects anew, and has then lost what it had been sent
-
-
-def superlink_command(port: int, pki: Path, state: Path) -> tuple[str, ...]:
-    """The SuperLink on loopback: TLS, node authentication, a database, apps run by us and never installed.
-
-    Args:
-        pki: holds ca.crt, server.crt and server.key.
-        state: holds the database and the secret that our executor shows.
-    """
-    return (
-        str(Path(sys.executable).with_name("flower-superlink")),
-        *("--host", "127.0.0.1", "--port", str(port)),
-        *("--ssl-ca-certfile", str(pki / "ca.crt")),
-        *("--ssl-certfile", str(pki / "server.crt"), "--ssl-keyfile", str(pki / "server.key")),
-        *("--enable-supernode-auth", "--database", str(state / "superlink.db")),
-        *("--isolation", "process", "--superexec-auth-secret-file", str(state / "secret")),
-        "--disable-runtime-dependency-installation",
-    )
 
 
 class Control:
