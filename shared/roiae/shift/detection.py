@@ -1,10 +1,12 @@
-"""How well scores tell held-out frames (positive) from frames of the sources: from two lists of numbers."""
+"""How well scores tell held-out frames (positive) from frames of the sources: from two lists of numbers.
+
+scikit-learn is loaded with the first of them: it takes a second, which the start of a coordinator has no need of.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from roiae.shift.outcome import Labels, Matrix, NotComputed, WhyNot
 
@@ -33,16 +35,22 @@ class Detection:
 
 def auroc(sources: ArrayLike, held_out: ArrayLike) -> float:
     """Area under the ROC curve: the share of (source, held-out) pairs in the right order, ties half."""
+    from sklearn.metrics import roc_auc_score
+
     return float(roc_auc_score(*_labelled(sources, held_out)))
 
 
 def aupr(sources: ArrayLike, held_out: ArrayLike) -> float:
     """Average precision, held-out frames positive; by chance it is their share."""
+    from sklearn.metrics import average_precision_score
+
     return float(average_precision_score(*_labelled(sources, held_out)))
 
 
 def fpr95(sources: ArrayLike, held_out: ArrayLike) -> float:
     """Share of source frames flagged at the first threshold that flags 95 % of the held-out frames."""
+    from sklearn.metrics import roc_curve
+
     false_positive, true_positive, _ = roc_curve(*_labelled(sources, held_out), drop_intermediate=False)
     return float(false_positive[np.argmax(true_positive >= SENSITIVITY)])
 
