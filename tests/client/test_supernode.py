@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from roiae_client.flower.command import DEAF
-from roiae_client.flower.supernode import _sent
+from roiae_client.flower.supernode import _received, _sent
 
 
 def answering(status: int) -> Any:
@@ -34,3 +34,13 @@ def test_what_flower_deals_with_is_left_to_flower(status: int) -> None:
 
 def test_a_reply_that_is_taken_passes() -> None:
     assert _sent(answering(200), None) == "taken"
+
+
+def test_a_request_whose_run_ends_while_it_arrives_fails_as_any_other() -> None:
+    """Flower takes its task back after an Exception, but not after what it makes of the status."""
+    with pytest.raises(InterruptedError):
+        _received(answering(403), None)
+    with pytest.raises(httpx.HTTPStatusError):
+        _received(answering(503), None)
+
+    assert _received(answering(200), None) == "taken"

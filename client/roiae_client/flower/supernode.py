@@ -27,6 +27,10 @@ class _Heard(FleetHttpClient):
 
     Flower drops a reply that cannot be sent, and lives on as if it had gone: the coordinator would wait for it until
     the deadline. A node that has lost a reply ends instead; the next one is sent the request again.
+
+    A request whose run ends while it arrives is dropped by Flower as well, but for the task that was made of it: our
+    executor would claim that, and wait for parts that never come. To Flower this is told as any other failure to
+    receive, after which it takes the task back.
     """
 
     file: Path
@@ -38,6 +42,12 @@ class _Heard(FleetHttpClient):
     def SendNodeHeartbeat(self, request: Any) -> Any:  # noqa: N802
         return self._note(super().SendNodeHeartbeat(request))
 
+    def PullObject(self, request: Any) -> Any:  # noqa: N802
+        return _received(super().PullObject, request)
+
+    def ConfirmMessageReceived(self, request: Any) -> Any:  # noqa: N802
+        return _received(super().ConfirmMessageReceived, request)
+
     def PushMessages(self, request: Any) -> Any:  # noqa: N802
         return _sent(super().PushMessages, request)
 
@@ -48,6 +58,19 @@ class _Heard(FleetHttpClient):
         self.file.touch()
         _Heard.let_in = True
         return response
+
+
+def _received(pull: Callable[[Any], Any], request: Any) -> Any:
+    """
+    Raises:
+        InterruptedError: the run is over. Of the status itself Flower makes an exception that skips its own clearing up.
+    """
+    try:
+        return pull(request)
+    except httpx.HTTPStatusError as error:
+        if error.response.status_code == httpx.codes.FORBIDDEN:
+            raise InterruptedError("the run of this request is over") from error
+        raise
 
 
 def _sent(push: Callable[[Any], Any], request: Any) -> Any:
