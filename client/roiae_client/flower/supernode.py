@@ -63,7 +63,7 @@ class _Heard(FleetHttpClient):
 def _received(pull: Callable[[Any], Any], request: Any) -> Any:
     """
     Raises:
-        InterruptedError: the run is over. Of the status itself Flower makes an exception that skips its own clearing up.
+        InterruptedError: the run is over. Flower makes of the status itself what skips its own clearing up.
     """
     try:
         return pull(request)
