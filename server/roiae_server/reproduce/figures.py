@@ -39,7 +39,7 @@ def scores_on(result: Result, model: str, frames: str) -> Scores | None:
 def measured(model: str, measure: str, frames: str) -> Figure:
     def figure(result: Result) -> float | None:
         found = scores_on(result, model, frames)
-        return found[measure] if found else None
+        return found.get(measure) if found else None
 
     return figure
 

@@ -21,6 +21,7 @@ SHIFT_ROWS = (
     ("max_softmax", "provenance max-softmax", "0.556 → 0.541"),
     ("entropy", "provenance entropy, nats", "0.684 → 0.688"),
 )
+NT_COLUMNS = (("nt_px", "NT px", ".2f"), ("nt_frames", "NT frames", ".0f"))  # mean difference, and of how many frames
 NOTHING = "–"
 
 
@@ -92,13 +93,11 @@ def _shift_table(results: Results) -> Table:
 def _arm_table(holdout: str, results: Sequence[Result], frames: str) -> Table:
     """A row a model; those of the other ROI, whose boxes are others, stand last and compare with each other alone."""
     first = results[0]
+    columns = [*((name, heading, form) for name, heading, form, _ in MEASURES), *NT_COLUMNS]
     rows = [
         [
             model,
-            *(
-                cell(_over_seeds(measured(model, name, frames), results), decimals(form))
-                for name, _, form, _ in MEASURES
-            ),
+            *(cell(_over_seeds(measured(model, name, frames), results), decimals(form)) for name, _, form in columns),
             str(first.steps[model]),
         ]
         for model in sorted(first.quality, key=lambda model: model.startswith(OTHER_ROI))
@@ -106,7 +105,7 @@ def _arm_table(holdout: str, results: Sequence[Result], frames: str) -> Table:
     scored = first.quality[METHOD]
     count = sum(of["frames"] for site, of in scored.items() if (site == holdout) == (frames == HELD_OUT))
     title = f"{holdout} held out: {count:.0f} {'validation' if frames == VALIDATION else 'held-out'} frames"
-    return Table(title, ["model", *(heading for _, heading, _, _ in MEASURES), "optimiser steps"], rows)
+    return Table(title, ["model", *(heading for _, heading, _ in columns), "optimiser steps"], rows)
 
 
 def _hospital_table(results: Results) -> Table:

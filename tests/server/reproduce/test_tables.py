@@ -30,13 +30,15 @@ def test_the_papers_rows_stand_beside_its_numbers(make_result: MakeResult) -> No
 
 
 def test_every_model_has_a_row_and_those_of_another_roi_the_last(make_result: MakeResult) -> None:
-    models = {"phase1": scores(), "other-roi/phase1": scores(), "control": scores(), "method": scores()}
+    read = scores() | {"nt_frames": 40.0, "nt_px": 1.5}
+    models = {"phase1": read, "other-roi/phase1": scores(), "control": scores(), "method": scores()}
 
     tables = tables_of({"c": [make_result(**models)]})
 
     rows = tables["c held out: 50 held-out frames"].rows
     assert [row[0] for row in rows] == ["phase1", "control", "method", "other-roi/phase1"]
-    assert rows[0][1:] == ["20.00 ± –", "0.5000 ± –", "0.1000 ± –", "0.2000 ± –", "100"]
+    assert rows[0][1:] == ["20.00 ± –", "0.5000 ± –", "0.1000 ± –", "0.2000 ± –", "1.50 ± –", "40 ± –", "100"]
+    assert rows[1][5:7] == ["–", "–"]
     assert "c held out: 40 validation frames" in tables
 
 
