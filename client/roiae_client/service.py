@@ -36,9 +36,8 @@ def start(folder: ClientFolder) -> None:
             return True
 
         services = _services(folder, f"{kit.host}:{kit.port}", state, port)
-        with Supervisor(
-            services, folder.log, together=True
-        ) as supervisor:  # neither can go on with the other's request
+        # Together: neither can go on with a request that the other has lost.
+        with Supervisor(services, folder.log, together=True) as supervisor:
             supervisor.run(tick)
 
 
