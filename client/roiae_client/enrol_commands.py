@@ -67,5 +67,5 @@ def rotate(folder: Folder) -> None:
         f"2. The coordinator types   roiae-server add-site DIR {site.public_key.name} --role {role} --replace\n"
         f"   and sends back {name}.kit.zip.\n"
         f"3. Here again              roiae-client join {folder} {name}.kit.zip --ca-fingerprint F\n"
-        f"4. If it was running       roiae-client stop {folder}, then roiae-client start {folder}"
+        f"4. If it was running       end it as it was started, then roiae-client start {folder}"
     )
