@@ -21,7 +21,7 @@ from safetensors.numpy import load_file, save
 
 from roiae.config import Role, RunConfig, build_config, read_settings
 from roiae.contract import Arrays
-from roiae.errors import RoiaeError, RunFolderError
+from roiae.errors import RoiaeError, RunFolderError, ServiceError
 from roiae.files import write_atomically
 
 CONFIG, STATE, ROUNDS, LOCK, CHECKPOINTS = "config.yaml", "state.json", "rounds.jsonl", ".lock", "checkpoints"
@@ -69,7 +69,8 @@ class RunFolder:
         """Start a run in a folder that is absent, or holds nothing but what a killed start left.
 
         Raises:
-            RunFolderError: the folder cannot be written, or is in use.
+            RunFolderError: the folder cannot be written.
+            ServiceError: another process is working on the run.
         """
         try:
             (path / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
@@ -84,16 +85,20 @@ class RunFolder:
         return run
 
     @classmethod
-    def open(cls, path: Path) -> "RunFolder | None":
+    def open(cls, path: Path, wait: float = 0) -> "RunFolder | None":
         """The run in a folder, cut back to its last completed step; None where no run has begun.
 
+        Args:
+            wait: seconds that another process has to be done with it.
+
         Raises:
-            RunFolderError: the folder holds something else, is damaged, or is in use.
+            RunFolderError: the folder holds something else, or is damaged.
+            ServiceError: another process is working on the run.
         """
         if not (path / STATE).exists():
             _refuse_foreign(path)
             return None
-        lock = _hold(path)
+        lock = _hold(path, wait)
         try:
             state = TypeAdapter(RunState).validate_json((path / STATE).read_bytes())
             config = build_config(read_settings(path / CONFIG))
@@ -202,12 +207,12 @@ class RunFolder:
                 path.unlink()
 
 
-def _hold(path: Path) -> FileLock:
+def _hold(path: Path, wait: float = 0) -> FileLock:
     lock = FileLock(path / LOCK)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=wait)
     except Timeout:
-        raise RunFolderError(
+        raise ServiceError(
             f"{path}: another process is working on this run. Wait for it, or stop it, then resume."
         ) from None
     return lock

@@ -35,7 +35,7 @@ def start(folder: CoordinatorFolder, run: str, serve: bool) -> int:
         ServiceError: the folder is served already, or the public port is taken.
         SetupError: the coordinator's certificate has expired.
         ConfigError: the run cannot begin with the hospitals that are enrolled, or its settings are impossible.
-        RunFolderError: the run was begun with another configuration, or is in use.
+        RunFolderError: the run was begun with another configuration.
     """
     pid = folder.superlink / PID
     taken = f"{folder.path}: is served already. Look at it with `status`, or `stop` it first."

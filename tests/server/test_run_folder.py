@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from roiae.config import Role, RunConfig
-from roiae.errors import RunFolderError
+from roiae.errors import RunFolderError, ServiceError
 from roiae.files import write_atomically
 from roiae_server.run_folder import RunFolder, RunState
 from tests.server.conftest import ScriptedTransport
@@ -64,7 +64,7 @@ def test_what_a_killed_step_left_behind_is_cut_off(federate: Callable[..., Path]
 def test_two_processes_cannot_work_on_one_run(tmp_path: Path, config: RunConfig, state: RunState) -> None:
     run = RunFolder.create(tmp_path / "run", config, state)
 
-    with pytest.raises(RunFolderError, match="another process"):
+    with pytest.raises(ServiceError, match="another process"):
         RunFolder.open(tmp_path / "run")
 
     run.close()

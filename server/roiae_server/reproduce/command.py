@@ -1,12 +1,12 @@
 """`roiae-server reproduce`: begin the experiment or take it up, then show what it says of the paper's claims."""
 
 import json
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from rich.console import Console
 
 from roiae.config import RunConfig, build_config, differences, merge, read_settings
@@ -23,7 +23,8 @@ from roiae_server.reproduce.results import Result, gather
 from roiae_server.reproduce.tables import all_tables
 from roiae_server.reproduce.trainings import seconds_a_step
 from roiae_server.reproduce.verdicts import judge
-from roiae_server.run_folder import CONFIG, installed_versions
+from roiae_server.reproduce.work import Work
+from roiae_server.run_folder import CONFIG, LOCK, installed_versions
 
 JSON, MARKDOWN = "reproduce.json", "reproduce.md"
 
@@ -50,7 +51,17 @@ def reproduce(asked: Reproduction, console: Console) -> None:
     config = _config(asked)
     protocols = list(_protocols(asked, config, console))
     _begin(asked.out, config, list(dict.fromkeys(protocol.holdout for protocol in protocols)))
-    _train_all(protocols, arms, console)
+    trainings = {training.path: training for protocol in protocols for training in protocol.trainings(arms)}
+    first = protocols[0]
+    Work([*trainings.values()], lambda: seconds_a_step(first.sites[0], first.config), console).finish()
+    with FileLock(asked.out / LOCK):  # of the processes that shared the work, one scores while the others wait
+        _conclude(asked.out, arms, config, protocols, console)
+
+
+def _conclude(
+    out: Path, arms: Sequence[str], config: RunConfig, protocols: Sequence[Protocol], console: Console
+) -> None:
+    """Score what is not scored yet, judge, write, show."""
     results: dict[str, list[Result]] = {}
     for protocol in protocols:
         console.print(f"scoring: seed {protocol.config.seed}, {protocol.holdout} held out", highlight=False)
@@ -59,18 +70,18 @@ def reproduce(asked: Reproduction, console: Console) -> None:
     tables = all_tables(results, judgements)
     content = {
         "arms": arms,
-        "seeds": list(_seeds(asked, config)),
+        "seeds": sorted({protocol.config.seed for protocol in protocols}),
         "settings": config.model_dump(mode="json"),
         "versions": installed_versions(),
         "results": [asdict(result) for of in results.values() for result in of],
         "claims": [judgement.to_json() for judgement in judgements],
     }
-    write_atomically(asked.out / JSON, json.dumps(content, indent=2).encode() + b"\n")
-    write_atomically(asked.out / MARKDOWN, "\n".join(table.to_markdown() for table in tables).encode())
+    write_atomically(out / JSON, json.dumps(content, indent=2).encode() + b"\n")
+    write_atomically(out / MARKDOWN, "\n".join(table.to_markdown() for table in tables).encode())
     for table in tables:
         console.print(table.to_rich())
     for name in (JSON, MARKDOWN):
-        console.print(f"written: {asked.out / name}", highlight=False, soft_wrap=True)
+        console.print(f"written: {out / name}", highlight=False, soft_wrap=True)
 
 
 def _config(asked: Reproduction) -> RunConfig:
@@ -105,7 +116,7 @@ def _begin(out: Path, config: RunConfig, hospitals: Sequence[str]) -> None:
         RunFolderError: the folder holds something else, or cannot be written.
     """
     files = {CONFIG, JSON, MARKDOWN}
-    ours = {*hospitals, *files, *(f"{name}.tmp" for name in files)}
+    ours = {LOCK, *hospitals, *files, *(f"{name}.tmp" for name in files)}
     try:
         out.mkdir(parents=True, exist_ok=True)
         if foreign := sorted({entry.name for entry in out.iterdir()} - ours):
@@ -113,7 +124,8 @@ def _begin(out: Path, config: RunConfig, hospitals: Sequence[str]) -> None:
                 f"{out}: holds {foreign[0]}, which is no part of an experiment with {', '.join(hospitals)}. "
                 "Give the same --data, or --out a new folder."
             )
-        write_atomically(out / CONFIG, config.to_yaml().encode())
+        with FileLock(out / LOCK):
+            write_atomically(out / CONFIG, config.to_yaml().encode())
     except OSError as error:
         raise RunFolderError(
             f"{out}: cannot be written ({error.strerror}). Give --out a folder that you may write to."
@@ -145,31 +157,3 @@ def _open(asked: Reproduction, config: RunConfig, console: Console) -> list[list
     others = open_sites(find_hospitals(asked.other_roi, None, states, config, console), console)
     check_same_subjects(sites, others)
     return [sites, others]
-
-
-def _train_all(protocols: Sequence[Protocol], arms: Sequence[str], console: Console) -> None:
-    """Every training that is not done, each once: a hospital alone is the same whoever is held out elsewhere."""
-    trainings = {training.path: training for protocol in protocols for training in protocol.trainings(arms)}
-    left = [training for training in trainings.values() if not training.is_done()]
-    console.print(f"{len(trainings)} trainings, {len(trainings) - len(left)} of them done", highlight=False)
-    if not left:
-        return
-    first = protocols[0]
-    pace, taken, began = seconds_a_step(first.sites[0], first.config), 0, time.monotonic()
-    for index, training in enumerate(left):
-        steps = sum(later.steps for later in left[index:])
-        work = f"{steps} optimiser steps left, {_duration(pace * steps)}"
-        console.print(
-            f"training {index + 1} of {len(left)}: {training.name}; {work}",
-            highlight=False,
-            soft_wrap=True,
-        )
-        training.train(console)
-        taken += training.steps
-        pace = (time.monotonic() - began) / taken
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return "less than a minute"
-    return f"about {seconds / 3600:.1f} h" if seconds >= 3600 else f"about {seconds / 60:.0f} min"

@@ -83,6 +83,7 @@ class Protocol:
             frames=self._frames,
             arms=("phase2",),
             train=train,
+            after=self.folder / METHOD,
             models={f"{OTHER_ROI}/{METHOD}" if name == OTHER_ROI else name: Model("phase2", sites)},
         )
 

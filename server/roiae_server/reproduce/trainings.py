@@ -21,6 +21,8 @@ from roiae_server.plan import Arm, Step, phase_of, plan
 from roiae_server.run_folder import STATE, RunFolder, RunState, installed_versions
 from roiae_server.simulate import federate
 
+GLANCE = 10.0  # seconds: more than another process takes to look whether a training is done
+
 
 @dataclass(frozen=True)
 class Model:
@@ -42,6 +44,7 @@ class Training:
     arms: Sequence[Arm]  # that are trained; what begins with another run's phase 1 lacks it
     train: Callable[[Console], None]
     models: Mapping[str, Model]  # by their names in tables and in reproduce.json
+    after: Path | None = None  # the folder of the training whose phase 1 it begins with
     last_file: str = STATE  # that it writes
 
     @property
@@ -56,7 +59,8 @@ class Training:
     def is_done(self) -> bool:
         """
         Raises:
-            RunFolderError: it was begun with other settings or other data, or is in use.
+            RunFolderError: it was begun with other settings or other data.
+            ServiceError: another process is at it.
         """
         run = RunFolder.open(self.path)
         if run is None:
@@ -103,7 +107,8 @@ def load_model(path: Path, arm: Arm) -> Arrays:
     """A trained model of a run.
 
     Raises:
-        RunFolderError: the run or its checkpoint is missing, damaged or in use.
+        RunFolderError: the run or its checkpoint is missing or damaged.
+        ServiceError: another process is working on the run.
     """
     with closing(open_run(path)) as run:
         return run.load_arrays(MODEL_FILES[arm])
@@ -112,9 +117,10 @@ def load_model(path: Path, arm: Arm) -> Arrays:
 def open_run(path: Path) -> RunFolder:
     """
     Raises:
-        RunFolderError: there is no run in the folder, or it is damaged or in use.
+        RunFolderError: there is no run in the folder, or it is damaged.
+        ServiceError: another process is working on the run.
     """
-    run = RunFolder.open(path)
+    run = RunFolder.open(path, wait=GLANCE)
     if run is None:
         raise RunFolderError(f"{path}: the run that was here is gone. Repeat the command to train it again.")
     return run
