@@ -269,15 +269,13 @@ def train_task(config: RunConfig, step: Step, weights: Mapping[str, float], prox
         weights: of phase 2's terms.
     """
     train = config.train
-    phase, before, peak = phase_of(step.arm, config), 0, train.learning_rate
-    if step.arm != "phase1":
-        before = config.phase1.rounds
-        peak *= config.phase2.learning_rate_factor
+    phase = phase_of(step.arm, config)
+    before = 0 if step.arm == "phase1" else config.phase1.rounds
     return TrainTask(
         **train.model_dump(exclude={"learning_rate", "device"}),
         model=config.model,
         weights=dict(weights) if step.arm == "phase2" else {REFERENCE: 1.0},
-        learning_rate=learning_rate(peak, step.round, phase.rounds),
+        learning_rate=learning_rate(train.learning_rate, step.round, phase.rounds),
         local_epochs=phase.local_epochs,
         proximal_mu=proximal_mu,
         seed=config.seed,

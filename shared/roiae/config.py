@@ -46,7 +46,7 @@ class _Section(BaseModel):
 
 class ModelConfig(_Section):
     image_size: int = Field(256, description="side of the square a frame is resized to, px; a multiple of 32 from 192")
-    width: int = Field(32, ge=8, le=256, multiple_of=8, description="channels at a quarter of the resolution")
+    width: int = Field(16, ge=8, le=256, multiple_of=8, description="channels at a quarter of the resolution")
     latent_dim: int = Field(128, ge=2, le=1024, description="length of the code")
 
     @field_validator("image_size")
@@ -63,9 +63,6 @@ class PhaseConfig(_Section):
 
 
 class Phase2Config(PhaseConfig):
-    learning_rate_factor: float = Field(
-        0.3, gt=0, le=1, description="peak of phase 2, and of its control, as a share of train.learning_rate"
-    )
     weights: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] | None = Field(
         None, description="of the loss terms, set by hand: `{ms_ssim: 1, roi_l1: 1, roi_edge: 1}`; null to calibrate"
     )
@@ -80,7 +77,7 @@ class Phase2Config(PhaseConfig):
 
 class TrainConfig(_Section):
     batch_size: int = Field(4, ge=1, le=4096, description="frames a step")
-    learning_rate: float = Field(1e-3, gt=0, le=1, description="peak of phase 1's schedule")
+    learning_rate: float = Field(1e-3, gt=0, le=1, description="peak of each phase's schedule")
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="a fresh one each round; sgd is plain, no momentum")
     weight_decay: float = Field(1e-2, ge=0, le=1, description="AdamW's decoupled decay")
     clip_norm: float | None = Field(1.0, gt=0, description="largest gradient norm of a step; null for none")
@@ -148,7 +145,7 @@ class RunConfig(_Section):
     control: bool = Field(True, description="also continue phase 1 for as many rounds as phase 2 has")
     model: ModelConfig = ModelConfig()
     phase1: PhaseConfig = PhaseConfig(rounds=60, local_epochs=2)
-    phase2: Phase2Config = Phase2Config(rounds=20, local_epochs=2)
+    phase2: Phase2Config = Phase2Config(rounds=40, local_epochs=2)
     train: TrainConfig = TrainConfig()
     calibration: CalibrationConfig = CalibrationConfig()
     strategy: StrategyConfig = StrategyConfig()

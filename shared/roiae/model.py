@@ -27,7 +27,7 @@ class Autoencoder(nn.Module):
         ConfigError: the encoder cannot halve a frame of this size five times, or MS-SSIM has no five scales on it.
     """
 
-    def __init__(self, image_size: int = 256, width: int = 32, latent_dim: int = 128) -> None:
+    def __init__(self, image_size: int = 256, width: int = 16, latent_dim: int = 128) -> None:
         super().__init__()
         if not takes_image_size(image_size):
             raise ConfigError(
