@@ -41,15 +41,19 @@ def check(
     side = build_config({"model": {"image_size": image_size}}).model.image_size
     own = (folder / SITE_CONFIG).is_file()
     page = html or _default_page(folder, own)
-    if not page.parent.is_dir():
-        raise DataError(f"{page}: its folder does not exist. Give --html the path of a file in a folder that does.")
+    if page.is_dir() or not page.parent.is_dir():
+        what = "is a folder" if page.is_dir() else "its folder does not exist"
+        raise DataError(f"{page}: {what}. Give --html the path of a file in a folder that exists.")
     site = read_site_config(folder) if own else None
+    settings = site or DataConfig()
     with progress(Console(stderr=True)) as on_step:
         found = survey(
             site.data if site else folder,
             image_size=side,
             cache_dir=default_cache_dir(),
-            validation_share=site.validation_share if site else DataConfig().validation_share,
+            validation_share=settings.validation_share,
+            max_bad_share=settings.max_bad_share,
+            needed=site.privacy if site else None,
             on_step=on_step,
         )
     _write_private(page, render(found))
@@ -83,7 +87,6 @@ def import_frames(
     from roiae.data.intake.site_folder import import_site
     from roiae_client.progress import progress
 
-    console = Console()
     with progress(Console(stderr=True)) as on_step:
         outcome = import_site(
             source,
@@ -94,7 +97,7 @@ def import_frames(
             max_bad_share=max_bad_share,
             on_frame=lambda done, total: on_step("importing", done, total),
         )
-    _print_outcome(console, outcome)
+    _print_outcome(outcome)
     roi = f" with ROI {outcome.label}" if outcome.label else ""
     print(f"{to}: {outcome.imported} frames{roi}. Next: roiae-client check {to}")
 
@@ -116,18 +119,16 @@ def _print_table(console: "Console", found: "Survey") -> None:
     console.print(table, highlight=False)
     for finding in (finding for finding in found.findings if finding.count):
         about_the_site = "" if finding.lines else f" ({'; '.join(finding.notes)})"
-        print(f"{finding.code}: {RULES[finding.code].means}{about_the_site}. What to do: {RULES[finding.code].remedy}.")
+        print(f"{finding.code}: {RULES[finding.code].means}{about_the_site}. What to do: {finding.remedy}")
 
 
-def _print_outcome(console: "Console", outcome: "Outcome") -> None:
-    from rich.markup import escape
-
+def _print_outcome(outcome: "Outcome") -> None:
     for note in outcome.notes:
-        console.print(escape(note), highlight=False)
+        print(note)
     for name, reason in outcome.set_aside[:_LISTED]:
-        console.print(f"set aside: {escape(name)}: {escape(reason)}", highlight=False)
+        print(f"set aside: {name}: {reason}")
     if len(outcome.set_aside) > _LISTED:
-        console.print(f"… and {len(outcome.set_aside) - _LISTED} more; import.csv has them all", highlight=False)
+        print(f"… and {len(outcome.set_aside) - _LISTED} more; import.csv has them all")
 
 
 def _default_page(folder: Path, own: bool) -> Path:

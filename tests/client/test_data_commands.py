@@ -9,6 +9,8 @@ import pytest
 from roiae.data.site_data import SiteData
 from roiae.errors import DataError
 from roiae_client.checked import checked_fingerprint, require_unchanged
+from roiae_client.client_folder import ClientFolder
+from roiae_client.hospital import open_site
 from tests.client.conftest import Command
 
 
@@ -69,8 +71,9 @@ def test_check_refuses_an_impossible_size(roiae_client: Command, hospitals: Path
 
 
 def test_check_refuses_a_page_that_cannot_be_written_before_it_reads(roiae_client: Command, hospitals: Path) -> None:
-    code, _, err = roiae_client(["check", str(hospitals / "alpha"), "--html", "absent/page.html"])
-    assert (code, "its folder does not exist" in err) == (4, True)
+    for page, reason in (("absent/page.html", "its folder does not exist"), (".", "is a folder"), ("/", "is a folder")):
+        code, _, err = roiae_client(["check", str(hospitals / "alpha"), "--html", page])
+        assert (code, reason in err) == (4, True)
 
 
 def test_a_client_folder_remembers_the_fingerprint_that_passed(
@@ -100,6 +103,26 @@ def test_data_that_fail_count_as_not_checked(roiae_client: Command, client_folde
     assert (code, checked_fingerprint(client_folder)) == (4, None)
 
 
+@pytest.mark.parametrize(("share", "code", "level"), [("0.1", 0, "WARN"), ("0.05", 4, "FAIL")])
+def test_the_share_of_bad_frames_that_site_yaml_allows_is_a_warning(
+    roiae_client: Command, client_folder: Path, cache_dir: Path, share: str, code: int, level: str
+) -> None:
+    with (client_folder / "site.yaml").open("a") as settings:
+        settings.write(f"max_bad_share: {share}\n")
+    (client_folder.parent / "data" / "images" / "0001.png").write_bytes(b"")  # one of 16
+    ended, out, _ = roiae_client(["check", str(client_folder)])
+    assert (ended, bool(re.search(rf"{level} +unreadable +1", out))) == (code, True)
+    data = SiteData.open(client_folder.parent / "data", image_size=256, cache_dir=cache_dir, max_bad_share=0.1)
+    assert checked_fingerprint(client_folder) == (data.fingerprint if code == 0 else None)
+
+
+def test_subjects_are_counted_against_the_privacy_of_site_yaml(roiae_client: Command, client_folder: Path) -> None:
+    with (client_folder / "site.yaml").open("a") as settings:
+        settings.write("privacy: {min_subjects: 12}\n")
+    _, out, _ = roiae_client(["check", str(client_folder)])
+    assert re.search(r"PASS +few-subjects", out)
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"fingerprint": 3}', "half a rec"])
 def test_a_damaged_record_counts_as_not_checked(tmp_path: Path, content: str) -> None:
     (tmp_path / "check.json").write_text(content)
@@ -123,6 +146,25 @@ def test_data_that_changed_since_their_check_are_not_trained_on(roiae_client: Co
     require_unchanged(client_folder, checked)
     with pytest.raises(DataError, match="have changed since they were checked"):
         require_unchanged(client_folder, "another")
+
+
+def test_a_run_asks_for_a_new_check_of_changed_data_and_goes_on_after_it(
+    roiae_client: Command, client_folder: Path
+) -> None:
+    with (client_folder / "site.yaml").open("a") as settings:
+        settings.write("role: source\n")
+    folder = ClientFolder.open(client_folder)
+    roiae_client(["check", str(client_folder)])
+    open_site(folder, 192, folder.config)
+    shutil.copy(client_folder.parent / "data/images/0002.png", client_folder.parent / "data/images/0001.png")
+    with pytest.raises(DataError, match=r"have changed since they were checked\. Type `roiae-client check"):
+        open_site(folder, 192, folder.config)
+    (client_folder.parent / "data/images/0001.png").write_bytes(b"")
+    with (client_folder / "site.yaml").open("a") as settings:
+        settings.write("max_bad_share: 0.1\n")
+    folder = ClientFolder.open(client_folder)
+    assert roiae_client(["check", str(client_folder)])[0] == 0
+    open_site(folder, 192, folder.config)
 
 
 def test_data_that_passed_no_check_are_trained_on_with_a_warning(

@@ -96,10 +96,19 @@ class Finding:
     count: int = 0
     lines: tuple[int, ...] = ()  # of the manifest, from 1
     notes: tuple[str, ...] = ()
+    set_aside: bool = False  # a run goes on without these frames, as max_bad_share allows
 
     @property
     def level(self) -> Level:
-        return RULES[self.code].level if self.count else Level.PASS
+        if not self.count:
+            return Level.PASS
+        return Level.WARN if self.set_aside else RULES[self.code].level
+
+    @property
+    def remedy(self) -> str:
+        """What to do, one sentence or two."""
+        aside = " Until then a run sets these frames aside, as max_bad_share allows." if self.set_aside else ""
+        return f"{RULES[self.code].remedy}.{aside}"
 
     @property
     def first(self) -> list[str]:
@@ -108,7 +117,8 @@ class Finding:
     def joined(self, other: "Finding") -> "Finding":
         """Both findings of one rule, which no line is in twice."""
         lines = tuple(sorted({*self.lines, *other.lines}))
-        return Finding(self.code, self.count + other.count, lines, (*self.notes, *other.notes)[:_FIRST])
+        set_aside = all(finding.set_aside for finding in (self, other) if finding.count)
+        return Finding(self.code, self.count + other.count, lines, (*self.notes, *other.notes)[:_FIRST], set_aside)
 
     def as_json(self) -> dict[str, object]:
         return {"code": self.code, "level": self.level, "count": self.count, "first": self.first}

@@ -1,6 +1,7 @@
 """Frames that cannot be used, or stand in the table more than once."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +16,18 @@ from roiae.errors import Fault
 _CONSTANT_SPREAD = 2.0  # grey levels; the darkest of 523 real frames has 29
 _DARK = 32  # grey levels
 _NEAR_BITS = 32  # of 255; see facts.perceptual_hashes
-_BLOCK = 256  # rows of the table of distances that are in memory at a time
+_TABLE = 2**21  # distances that are in memory at a time
 Pairs = Sequence[tuple[int, int]]
+Labels = Sequence[object]  # one a frame
 
 
-def faulty(rows: Sequence[ManifestRow], reasons: dict[int, Unusable]) -> Iterator[Finding]:
-    """Frames that could not be read, or whose box does not fit; a swapped box also counts as outside."""
+def faulty(rows: Sequence[ManifestRow], reasons: dict[int, Unusable], max_bad_share: float) -> Iterator[Finding]:
+    """Frames that could not be read, or whose box does not fit; a swapped box also counts as outside.
+
+    Args:
+        max_bad_share: share of the rows up to which a run sets such frames aside.
+    """
+    set_aside = len(reasons) / len(rows) <= max_bad_share
     by_code: dict[str, list[int]] = {fault: [] for fault in Fault}
     for place, unusable in reasons.items():
         by_code[unusable.fault].append(place)
@@ -29,7 +36,7 @@ def faulty(rows: Sequence[ManifestRow], reasons: dict[int, Unusable]) -> Iterato
     for code, places in by_code.items():
         in_order = sorted(places, key=lambda place: rows[place].line)
         notes = [f"{rows[place].image.name}: {reasons[place].reason}" for place in in_order]
-        yield at_lines(code, (rows[place].line for place in places), notes)
+        yield replace(at_lines(code, (rows[place].line for place in places), notes), set_aside=set_aside)
 
 
 def flat(rows: Sequence[ManifestRow], facts: Facts) -> Iterator[Finding]:
@@ -45,30 +52,50 @@ def identical_pairs(digests: Sequence[str]) -> list[tuple[int, int]]:
     return [(first[digest], at) for at, digest in enumerate(digests) if first.setdefault(digest, at) != at]
 
 
-def near_pairs(hashes: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Places i < j of hashes [N, 255] that differ in at most `_NEAR_BITS`."""
+def near_pairs(hashes: NDArray[np.bool_], digests: Labels, sides: Sequence[Labels]) -> list[list[tuple[int, int]]]:
+    """Of N frames, each with the first that looks like it, is not the very same and lies on another side.
+
+    One pair a frame at most, so that N frames that all look alike take the memory of N.
+
+    Args:
+        hashes: [N, 255]; two that differ in at most `_NEAR_BITS` look alike.
+        digests: of the N frames' pixels.
+        sides: what two frames have to differ in as well, such as their subjects; one list of pairs is given for each.
+    """
     packed = np.packbits(np.pad(hashes, ((0, 0), (0, 1))), axis=1).view(np.uint64)
-    found: list[tuple[int, int]] = []
-    for start in range(0, len(packed), _BLOCK):
-        block = packed[start : start + _BLOCK]
-        differing = np.zeros((len(block), len(packed) - start), dtype=np.uint16)
+    contents = _numbered(digests)
+    numbered = [_numbered(labels) for labels in sides]
+    found: list[list[tuple[int, int]]] = [[] for _ in sides]
+    block = _TABLE // max(len(packed), 1) + 1
+    for start in range(0, len(packed), block):
+        here = slice(start, start + block)
+        differing = np.zeros((len(packed[here]), len(packed)), dtype=np.uint16)
         for word in range(packed.shape[1]):
-            differing += np.bitwise_count(block[:, word, None] ^ packed[None, start:, word])
-        found += [(start + int(i), start + int(j)) for i, j in np.argwhere(differing <= _NEAR_BITS) if i < j]
+            differing += np.bitwise_count(packed[here, word, None] ^ packed[None, :, word])
+        alike = (differing <= _NEAR_BITS) & (contents[here, None] != contents)
+        for pairs, labels in zip(found, numbered, strict=True):
+            apart = alike & (labels[here, None] != labels)
+            pairs += [(start + int(i), int(apart[i].argmax())) for i in np.flatnonzero(apart.any(axis=1))]
     return found
 
 
-def repeated(rows: Sequence[ManifestRow], splits: Sequence[Split], identical: Pairs, near: Pairs) -> Iterator[Finding]:
+def repeated(
+    rows: Sequence[ManifestRow], splits: Sequence[Split], digests: Sequence[str], hashes: NDArray[np.bool_]
+) -> Iterator[Finding]:
     """Frames that are in the table twice: within a subject, across subjects, across splits."""
-    same = set(identical)
-    kinds: dict[str, list[tuple[int, int]]] = {
-        "duplicate": [(i, j) for i, j in identical if rows[i].subject == rows[j].subject]
+    subjects = [row.subject for row in rows]
+    identical = identical_pairs(digests)
+    near_subjects, near_splits = near_pairs(hashes, digests, (subjects, splits))
+    kinds = {
+        "duplicate": [(i, j) for i, j in identical if subjects[i] == subjects[j]],
+        "duplicate-across-subjects": [(i, j) for i, j in identical if subjects[i] != subjects[j]],
+        "duplicate-across-splits": [(i, j) for i, j in identical if splits[i] != splits[j]],
+        "near-duplicate-across-subjects": near_subjects,
+        "near-duplicate-across-splits": near_splits,
     }
-    for prefix, pairs in (("duplicate", identical), ("near-duplicate", [pair for pair in near if pair not in same])):
-        kinds[f"{prefix}-across-subjects"] = [(i, j) for i, j in pairs if rows[i].subject != rows[j].subject]
-        kinds[f"{prefix}-across-splits"] = [(i, j) for i, j in pairs if splits[i] != splits[j]]
     for code, pairs in kinds.items():
-        notes = [f"{rows[i].image.name} and {rows[j].image.name}" for i, j in pairs]
+        names = dict.fromkeys(tuple(sorted((rows[i].image.name, rows[j].image.name))) for i, j in pairs)
+        notes = [" and ".join(pair) for pair in names]
         yield at_lines(code, (rows[place].line for pair in pairs for place in pair), notes)
 
 
@@ -79,6 +106,12 @@ def on_both_sides(rows: Sequence[ManifestRow]) -> dict[str, list[int]]:
         for subject, sides in stated_splits(rows).items()
         if len(sides) > 1
     }
+
+
+def _numbered(labels: Labels) -> NDArray[np.int64]:
+    """Equal numbers for equal labels."""
+    numbers: dict[object, int] = {}
+    return np.array([numbers.setdefault(label, len(numbers)) for label in labels], dtype=np.int64)
 
 
 def _lines(rows: Sequence[ManifestRow], where: NDArray[np.bool_]) -> Iterable[int]:

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections import Counter
 from collections.abc import Iterator
 from importlib.resources import files
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from roiae.data.checks.facts import Facts
-from roiae.data.checks.findings import RULES
+from roiae.data.checks.findings import RULES, Level
 from roiae.data.checks.survey import Survey
 from roiae.data.reading import Reading
 
@@ -35,12 +36,19 @@ def render(survey: Survey) -> str:
         usable=len(usable),
         image_size=survey.image_size,
         fingerprint=reading.fingerprint if reading else None,
+        verdict=_verdict(survey),
         findings=survey.findings,
         rules=RULES,
         most_lines=_MOST_LINES,
         charts=_charts(reading, survey.facts, survey.image_size) if reading and survey.facts else None,
         pictures=list(_pictures(survey, reading)) if reading else [],
     )
+
+
+def _verdict(survey: Survey) -> str:
+    kinds = Counter(finding.level for finding in survey.findings)
+    ready = "Ready" if survey.passed else "Not ready"
+    return f"{ready} for a run: {kinds[Level.FAIL]} codes with FAIL, {kinds[Level.WARN]} with WARN to look at."
 
 
 def _pictures(survey: Survey, reading: Reading) -> Iterator[dict[str, object]]:
@@ -78,10 +86,10 @@ def _jpeg(frame: NDArray[np.uint8], roi: NDArray[np.int64]) -> str:
 
 
 def _charts(reading: Reading, facts: Facts, side: int) -> str:
-    """Intensity, ROI size, ROI position and splits, as a base64 PNG."""
+    """Intensity, ROI size, ROI position, splits and what stays in place, as a base64 PNG."""
     rois = reading.rois(side)
-    figure = Figure(figsize=(13, 3.2), dpi=100, layout="constrained")
-    intensity, size, position, splits = figure.subplots(1, 4)
+    figure = Figure(figsize=(16, 3.2), dpi=100, layout="constrained")
+    intensity, size, position, splits, overlay = figure.subplots(1, 5)
     intensity.fill_between(range(256), facts.histogram / facts.histogram.sum(), step="mid")
     intensity.set(title="intensity", xlabel="grey level", ylabel="share of pixels", yscale="log")
     size.scatter(rois[:, 2] - rois[:, 0], rois[:, 3] - rois[:, 1], s=6, alpha=0.5)
@@ -96,6 +104,8 @@ def _charts(reading: Reading, facts: Facts, side: int) -> str:
     splits.bar([0, 1], subjects, width=-0.4, align="edge", label="subjects")
     splits.set(title="splits", xticks=[0, 1], xticklabels=names)
     splits.legend()
+    overlay.imshow(facts.always_stroke, cmap="gray", vmin=0, vmax=1)
+    overlay.set(title="bright lines", xlabel="x, px (white: in all frames)", ylabel="y, px")
     stream = io.BytesIO()
     figure.savefig(stream, format="png")
     return base64.b64encode(stream.getvalue()).decode()

@@ -38,9 +38,25 @@ class Survey:
 
 
 def survey(
-    folder: Path, *, image_size: int, cache_dir: Path, validation_share: float = 0.2, on_step: OnStep | None = None
+    folder: Path,
+    *,
+    image_size: int,
+    cache_dir: Path,
+    validation_share: float = 0.2,
+    max_bad_share: float = 0.0,
+    needed: PrivacyConfig | None = None,
+    on_step: OnStep | None = None,
 ) -> Survey:
     """Read every frame of a data folder and look for what would ruin a run. Writes to the cache alone.
+
+    Args:
+        folder: may be read-only.
+        image_size: the side of the model's square, px.
+        cache_dir: where decoded frames are kept, outside the folder.
+        validation_share: expected share of the subjects that validate, where the manifest does not say.
+        max_bad_share: share of the frames that a run sets aside because they cannot be used; up to it they are a WARN.
+        needed: subjects and frames behind a statistic; None for the defaults.
+        on_step: called with what is done, the frames done and the frames in all.
 
     Raises:
         DataError: no such folder, or the cache cannot be kept.
@@ -67,19 +83,17 @@ def survey(
     facts = (
         measure(reading.cached.frames, reading.rois(image_size), _step(on_step, "looking")) if reading.usable else None
     )
-    found += _on_rows(reading)
+    found += _on_rows(reading, max_bad_share, needed or PrivacyConfig())
     if facts is not None:
         found += _on_frames(reading, facts, image_size)
     return Survey(in_order(found), image_size, reading, facts)
 
 
-def _on_rows(reading: Reading) -> Iterator[Finding]:
-    yield from integrity.faulty(reading.rows, reading.cached.reasons)
+def _on_rows(reading: Reading, max_bad_share: float, needed: PrivacyConfig) -> Iterator[Finding]:
+    yield from integrity.faulty(reading.rows, reading.cached.reasons, max_bad_share)
     yield from privacy.headers(reading.rows, _identities(reading.rows))
     usable = reading.usable
-    yield from fitness.enough(
-        [reading.rows[at] for at in usable], [reading.splits[at] for at in usable], PrivacyConfig()
-    )
+    yield from fitness.enough([reading.rows[at] for at in usable], [reading.splits[at] for at in usable], needed)
 
 
 def _on_frames(reading: Reading, facts: Facts, image_size: int) -> Iterator[Finding]:
@@ -87,7 +101,7 @@ def _on_frames(reading: Reading, facts: Facts, image_size: int) -> Iterator[Find
     splits = [reading.splits[place] for place in reading.usable]
     yield from integrity.flat(rows, facts)
     digests = [hashlib.sha256(frame.data).hexdigest() for frame in map(np.ascontiguousarray, reading.cached.frames)]
-    yield from integrity.repeated(rows, splits, integrity.identical_pairs(digests), integrity.near_pairs(facts.hashes))
+    yield from integrity.repeated(rows, splits, digests, facts.hashes)
     yield from boxes.unlike_the_others(rows, reading.cached.origins, reading.cached.sizes)
     yield boxes.small(rows, reading.rois(image_size))
     yield privacy.text(rows, facts)

@@ -34,8 +34,8 @@ def read_boxes(path: Path) -> list[BoxRecord]:
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise DataError(
-            f"{path}: not a kind of boxes that is read. Expected a table ({', '.join(_READERS)}), "
-            "a folder of such files, or a folder of masks. Save a spreadsheet as 'CSV UTF-8'."
+            f"{path}: not a kind of boxes that is read. Expected a file ({', '.join(_READERS)}), "
+            "a folder of .json or .xml files, or a folder of masks. Save a spreadsheet as 'CSV UTF-8'."
         )
     records = reader(path)
     if not records:

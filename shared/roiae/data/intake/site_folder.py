@@ -97,7 +97,8 @@ class _Intake:
         try:
             self._take(record)
         except FrameError as error:
-            self.set_aside.append((record.image, str(error)))
+            name = record.image if record.frame is None else f"{record.image}, frame {record.frame}"
+            self.set_aside.append((name, str(error)))
             self.report.append((record.image, record.frame or "", "set aside", str(error)))
 
     def _take(self, record: BoxRecord) -> None:

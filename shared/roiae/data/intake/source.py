@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from roiae.errors import DataError, FrameError
 
 MAX_MEMBER_BYTES = 2**31
-_BOMB_RATIO = 100  # of a member larger than _BOMB_BYTES; frames compress two to ten times
+_BOMB_RATIO = 100  # of a member, or all of them, larger than _BOMB_BYTES; frames compress two to ten times
 _BOMB_BYTES = 2**25
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom", ".ima", ""})
 
@@ -97,6 +97,7 @@ def _archive(path: Path) -> Source:
     for member in members.values():
         _check_member(path, member)
     total = sum(member.file_size for member in members.values())
+    _check_ratio(path, "the archive", path.stat().st_size, total)  # small bombs, or members that share their bytes
     if total > shutil.disk_usage(path.parent).free:
         raise DataError(f"{path}: unpacks to {total} bytes, more than is free here.")
     names = [
@@ -123,8 +124,14 @@ def _check_member(path: Path, member: zipfile.ZipInfo) -> None:
         raise DataError(f"{path}: a member is a symbolic link ({member.filename!r}); pack the files themselves.")
     if member.flag_bits & 1:
         raise DataError(f"{path}: is encrypted; unpack it first, and give the folder.")
-    ratio = member.file_size / max(member.compress_size, 1)
-    if member.file_size > MAX_MEMBER_BYTES or (member.file_size > _BOMB_BYTES and ratio > _BOMB_RATIO):
+    if member.file_size > MAX_MEMBER_BYTES:
         raise DataError(
-            f"{path}: refused as a zip bomb: {member.filename!r} unpacks {ratio:.0f} to 1, to {member.file_size} bytes."
+            f"{path}: {member.filename!r} unpacks to {member.file_size} bytes; expected at most {MAX_MEMBER_BYTES}."
         )
+    _check_ratio(path, repr(member.filename), member.compress_size, member.file_size)
+
+
+def _check_ratio(path: Path, what: str, packed: int, unpacked: int) -> None:
+    ratio = unpacked / max(packed, 1)
+    if unpacked > _BOMB_BYTES and ratio > _BOMB_RATIO:
+        raise DataError(f"{path}: refused as a zip bomb: {what} unpacks {ratio:.0f} to 1, to {unpacked} bytes.")

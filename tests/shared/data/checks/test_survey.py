@@ -84,10 +84,70 @@ def test_the_gravest_findings_come_first() -> None:
 def test_near_pairs_are_those_of_a_full_table_of_distances() -> None:
     rng = np.random.default_rng(0)
     hashes = rng.random((300, 255)) < 0.5
-    hashes[290] = hashes[3] ^ (rng.random(255) < 0.1)
+    for like_3 in (41, 170, 290):
+        hashes[like_3] = hashes[3] ^ (rng.random(255) < 0.05)
+    digests = [f"d{place % 290}" for place in range(300)]
+    subjects = [f"S{place % 129}" for place in range(300)]  # 41 and 170 are of one, 3 and 290 of two others
+    splits = ["train"] * 280 + ["validation"] * 20
     distances = (hashes[:, None] != hashes[None]).sum(axis=2)
-    expected = [(int(i), int(j)) for i, j in np.argwhere(distances <= 32) if i < j]
-    assert near_pairs(hashes) == expected == [(3, 290)]
+    near = [(int(i), int(j)) for i, j in np.argwhere(distances <= 32) if digests[i] != digests[j]]
+    expected = [
+        [(i, min(b for a, b in apart if a == i)) for i in sorted({a for a, _ in apart})]
+        for side in (subjects, splits)
+        for apart in [[(a, b) for a, b in near if side[a] != side[b]]]
+    ]
+    assert near_pairs(hashes, digests, (subjects, splits)) == expected
+    assert expected == [[(3, 41), (41, 3), (170, 3), (290, 3)], [(3, 290), (41, 290), (170, 290), (290, 3)]]
+
+
+def test_frames_that_all_look_alike_give_a_pair_each_and_no_more() -> None:
+    hashes = np.zeros((3000, 255), dtype=np.bool_)
+    places = range(len(hashes))
+    (pairs,) = near_pairs(hashes, places, (places,))
+    assert pairs == [(0, 1), *((place, 0) for place in places[1:])]
+
+
+def test_three_copies_are_not_near_duplicates_as_well(site: Path, found: Found) -> None:
+    for copy in ("f01.png", "f02.png"):
+        shutil.copy(site / "f00.png", site / copy)
+    findings = found(site)
+    assert findings["duplicate-across-subjects"].lines == (2, 3, 4)
+    assert "near-duplicate-across-subjects" not in findings
+
+
+def test_unusable_frames_are_a_warning_exactly_where_a_run_sets_them_aside(site: Path, cache_dir: Path) -> None:
+    (site / "f04.png").write_bytes(b"")
+    (site / "manifest.csv").write_text((site / "manifest.csv").read_text().replace("S07,5,6", "S07,39,6"))
+    for share, level in ((2 / 12, Level.WARN), (1 / 12, Level.FAIL), (0.0, Level.FAIL)):
+        result = survey(site, image_size=192, cache_dir=cache_dir, max_bad_share=share)
+        findings = {finding.code: finding for finding in result.findings}
+        assert {findings[code].level for code in ("unreadable", "roi-degenerate")} == {level}
+        if level is Level.WARN:
+            assert "sets these frames aside" in findings["unreadable"].remedy
+            SiteData.open(site, image_size=192, cache_dir=cache_dir, max_bad_share=share)
+        else:
+            with pytest.raises(DataError, match="2 of 12 frames cannot be used"):
+                SiteData.open(site, image_size=192, cache_dir=cache_dir, max_bad_share=share)
+
+
+def test_a_swapped_box_that_fits_its_frame_is_never_set_aside(site: Path) -> None:
+    aside, kept = Finding("roi-swapped", 1, (2,), set_aside=True), Finding("roi-swapped", 1, (3,))
+    assert [aside.level, kept.level, aside.joined(kept).level] == [Level.WARN, Level.FAIL, Level.FAIL]
+    assert aside.joined(Finding("roi-swapped")).level is Level.WARN
+
+
+def test_the_page_says_whether_the_data_are_ready(site: Path, cache_dir: Path) -> None:
+    assert "Ready for a run: 0 codes with FAIL, 2 with WARN" in render(
+        survey(site, image_size=192, cache_dir=cache_dir)
+    )
+    (site / "f04.png").write_bytes(b"")
+    assert "Not ready for a run: 1 codes with FAIL" in render(survey(site, image_size=192, cache_dir=cache_dir))
+
+
+def test_what_a_statistic_needs_is_what_the_site_says(site: Path, cache_dir: Path) -> None:
+    needed = PrivacyConfig(min_subjects=10, min_scored_frames=1)
+    result = survey(site, image_size=192, cache_dir=cache_dir, needed=needed)
+    assert not {"few-subjects", "few-frames"} & {finding.code for finding in result.findings if finding.count}
 
 
 def test_identical_frames_are_paired_with_the_first() -> None:

@@ -138,6 +138,14 @@ def test_a_cine_is_copied_once_and_its_patient_becomes_a_number(write_dicom: Wri
     ]
 
 
+def test_what_is_set_aside_of_a_cine_is_named_with_its_frame(write_dicom: WriteDicom, tmp_path: Path) -> None:
+    (tmp_path / "pacs").mkdir()
+    shutil.move(write_dicom(np.zeros((5, 30, 40), np.uint8)), tmp_path / "pacs" / "IM1")
+    boxes = table(tmp_path, "IM1,1,1,2,9,9", "IM1,4,1,2,90,9", header="image,frame,x0,y0,x1,y1")
+    with pytest.raises(DataError, match=r"\n  IM1, frame 4: ROI \(1, 2, 90, 9\) lies outside"):
+        import_site(tmp_path / "pacs", boxes, tmp_path / "site")
+
+
 def test_masks_beside_the_frames_are_no_frames(frames: Path, tmp_path: Path) -> None:
     mask = np.zeros((30, 40), np.uint8)
     mask[6:12, 5:20] = 255
@@ -249,6 +257,13 @@ def test_a_zip_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     path = archive(tmp_path, {"a.png": bytes(2**21)}, compression=zipfile.ZIP_DEFLATED)
     with pytest.raises(DataError, match=r"zip bomb: 'a\.png' unpacks 1\d\d\d to 1, to 2097152 bytes"):
         import_site(path, table(tmp_path, "a.png,1,2,9,9"), tmp_path / "site")
+
+
+def test_many_small_bombs_are_one_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source_module, "_BOMB_BYTES", 2**20)
+    path = archive(tmp_path, {f"{n}.png": bytes(2**19) for n in range(5)}, compression=zipfile.ZIP_DEFLATED)
+    with pytest.raises(DataError, match=r"zip bomb: the archive unpacks \d+ to 1, to 2621440 bytes"):
+        import_site(path, table(tmp_path, "0.png,1,2,9,9"), tmp_path / "site")
 
 
 def test_an_archive_larger_than_the_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
