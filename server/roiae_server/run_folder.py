@@ -179,6 +179,17 @@ class RunFolder:
         except (OSError, ValueError) as error:
             raise RunFolderError(f"{self.path / name}: cannot be read. Restore it from a backup.") from error
 
+    def rounds(self) -> list[dict[str, Any]]:
+        """The lines of `rounds.jsonl`.
+
+        Raises:
+            RunFolderError: the file is missing or damaged.
+        """
+        try:
+            return [json.loads(line) for line in (self.path / ROUNDS).read_text().splitlines()]
+        except (OSError, ValueError) as error:
+            raise RunFolderError(f"{self.path / ROUNDS}: cannot be read. Restore it from a backup.") from error
+
     def close(self) -> None:
         self._lock.release()
 

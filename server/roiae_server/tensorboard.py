@@ -1,7 +1,6 @@
 """A finished run as TensorBoard's event files, in RUN/tensorboard: a curve a model and hospital, by round."""
 
 import importlib.util
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from typing import Any
 from roiae.errors import EngineError
 from roiae.losses import TERMS
 from roiae_server.report.facts import gather
-from roiae_server.run_folder import ROUNDS, RunFolder
+from roiae_server.run_folder import RunFolder
 
 FOLDER = "tensorboard"
 
@@ -68,7 +67,7 @@ def _scalars(run: RunFolder) -> Iterator[Scalar]:
         last = phase1 if model == "phase1" else phase1 + run.config.phase2.rounds
         for site, scores in by_site.items():
             yield from ((model, site, what, last, scores[what]) for what in ("nt_px", "nt_mm") if what in scores)
-    for line in map(json.loads, (run.path / ROUNDS).read_text().splitlines()):
+    for line in run.rounds():
         if "loss" in line["metrics"]:
             round_ = line["round"] + (0 if line["step"] == "phase1" else phase1)
             losses = {"loss": line["metrics"]["loss"]}

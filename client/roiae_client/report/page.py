@@ -42,11 +42,9 @@ def render(
             fingerprint=fingerprint,
             exported=exported,
             frames=len(readings),
+            quality_headings=["measure", "mean", *("median" if share == 50 else f"{share} %" for share in _SHARES)],
             rows=_rows(readings),
-            shares=_SHARES,
-            nt_heading=NT_HEADING,
-            nt_cell=nt_cell(total.nt.means()),
-            nt_counts=_nt_counts(readings),
+            nt_rows=[(f"mean difference, {NT_HEADING}", nt_cell(total.nt.means())), *_nt_counts(readings).items()],
             charts=[*_measure_charts(readings), *_thickness_charts(readings)],
             pictures=[_shown(exported, ranked[rank], rank + 1) for rank in shown],
         )
@@ -57,12 +55,12 @@ def _values(readings: Sequence[FrameReading], name: str) -> list[float]:
     return [reading.evaluation.means()[name] for reading in readings]
 
 
-def _rows(readings: Sequence[FrameReading]) -> list[tuple[str, list[str]]]:
+def _rows(readings: Sequence[FrameReading]) -> list[list[str]]:
     """Of each measure its heading, its mean over the frames, and its percentiles."""
     rows = []
     for name, heading, form, _ in MEASURES:
         values = _values(readings, name)
-        rows.append((heading, [format(of, form) for of in (np.mean(values), *np.percentile(values, _SHARES))]))
+        rows.append([heading, *(format(of, form) for of in (np.mean(values), *np.percentile(values, _SHARES)))])
     return rows
 
 
@@ -70,10 +68,10 @@ def _nt_counts(readings: Sequence[FrameReading]) -> dict[str, int]:
     """Frames by where the NT could be read."""
     seen = [tuple(of is not None for of in reading.thickness) for reading in readings]
     return {
-        "frame and reconstruction": seen.count((True, True)),
-        "the frame alone": seen.count((True, False)),
-        "the reconstruction alone": seen.count((False, True)),
-        "neither": seen.count((False, False)),
+        "frames, read in frame and reconstruction": seen.count((True, True)),
+        "frames, read in the frame alone": seen.count((True, False)),
+        "frames, read in the reconstruction alone": seen.count((False, True)),
+        "frames, read in neither": seen.count((False, False)),
     }
 
 

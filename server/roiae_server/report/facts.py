@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from roiae.calibration import Calibration
-from roiae.config import Role, fields, flatten
+from roiae.config import Role, RunConfig, fields, flatten
 from roiae.metrics import MEASURES
 from roiae_server.participation import participation
 from roiae_server.report.changes import Scores, change, pooled
 from roiae_server.report.summary import summarise
 from roiae_server.report.tables import ARM_NAMES, Quality
-from roiae_server.run_folder import ROUNDS, SHIFT, RunFolder
+from roiae_server.run_folder import SHIFT, RunFolder
 
 Line = Mapping[str, Any]  # of rounds.jsonl
 Curves = dict[str, dict[str, dict[str, list[list[float]]]]]  # measure → arm → site → [round, value], rounds ascending
@@ -26,7 +26,7 @@ def gather(run: RunFolder) -> dict[str, Any]:
         RunFolderError: one of its files is missing or damaged.
     """
     state = run.state
-    lines = [json.loads(text) for text in (run.path / ROUNDS).read_text().splitlines()]
+    lines = run.rounds()
     scored = run.read_json("quality.json")
     quality = {arm: scored[arm] for arm in ARM_NAMES if arm in scored}
     validation = _validation(quality, state.sites)
@@ -39,7 +39,7 @@ def gather(run: RunFolder) -> dict[str, Any]:
             "simulated": bool(state.fingerprints),
             "versions": state.versions,
         },
-        "settings": settings(run),
+        "settings": settings(run.config),
         "participants": _participants(run, lines, calibration["frames"], quality["phase2"]),
         "calibration": calibration,
         "quality": quality,
@@ -47,7 +47,7 @@ def gather(run: RunFolder) -> dict[str, Any]:
         "changes": _changes(quality, validation),
         "curves": _curves(run, lines, quality),
         "shift": run.read_json(SHIFT),
-        "transfer": _transfer(state.sites, lines),
+        "transfer": transfer(state.sites, lines),
     }
     return {"summary": summarise(facts), **facts}
 
@@ -60,9 +60,9 @@ def _calibration(run: RunFolder) -> Mapping[str, Any]:
     return found
 
 
-def settings(run: RunFolder) -> dict[str, dict[str, Any]]:
+def settings(config: RunConfig) -> dict[str, dict[str, Any]]:
     """The whole configuration by dotted key, and those that differ from a default which is not `auto`."""
-    whole = dict(flatten(run.config.model_dump(mode="json")))
+    whole = dict(flatten(config.model_dump(mode="json")))
     defaults = {key: default for key, default, _ in fields()}
     changed = {key: value for key, value in whole.items() if defaults[key] not in (value, "auto")}
     return {"changed": {key: {"value": whole[key], "default": defaults[key]} for key in changed}, "all": whole}
@@ -129,7 +129,7 @@ def _before(run: RunFolder, arm: str) -> int:
     return 0 if arm == "phase1" else run.config.phase1.rounds
 
 
-def _transfer(sites: Mapping[str, Role], lines: Sequence[Line]) -> dict[str, dict[str, float]]:
+def transfer(sites: Mapping[str, Role], lines: Sequence[Line]) -> dict[str, dict[str, float]]:
     """Bytes as serialised, of every request and reply, and seconds of the hospitals' own work."""
     of: dict[str, dict[str, float]] = {
         site: {"bytes_sent_to_it": 0, "bytes_received_from_it": 0, "seconds": 0.0} for site in sorted(sites)

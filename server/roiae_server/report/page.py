@@ -4,8 +4,6 @@ import base64
 from collections.abc import Mapping
 from typing import Any
 
-from jinja2 import Environment
-
 from roiae.contract import SHIFT_ARMS
 from roiae.page import templates
 from roiae.page.charts import COLOURS, Chart
@@ -16,6 +14,8 @@ from roiae_server.report.summary import held_out
 from roiae_server.report.tables import ARM_NAMES, is_best, shift_rows
 
 Facts = Mapping[str, Any]  # `report.json`
+# A site, which of its frames, and its rows: a heading, and of each column the text and whether it is the best.
+Group = tuple[str, str, list[tuple[str, list[tuple[str, bool]]]]]
 
 ALL_SOURCES = "all sources"  # a row beside hospitals, whose names have no space
 _AXES = {
@@ -41,10 +41,9 @@ def simulation_page(facts: Facts, reconstructions: bytes) -> bytes:
 
 def model_card(facts: Facts) -> bytes:
     """`MODEL_CARD.md` of an exported model."""
-    template = _environment(autoescape=False).get_template("model_card.md")
+    template = templates("roiae_server.report", autoescape=False).get_template("model_card.md")
     return template.render(
         **facts,
-        arm_names=ARM_NAMES,
         measures=MEASURES,
         nt_heading=NT_HEADING,
         holdout=held_out(facts),
@@ -52,28 +51,36 @@ def model_card(facts: Facts) -> bytes:
     ).encode()
 
 
-def _environment(autoescape: bool) -> Environment:
-    found = templates("roiae_server.report", autoescape=autoescape)
-    found.filters |= {"percent": words.percent, "signed": words.signed, "reason": words.reason, "size": _size}
-    found.filters |= {"duration": _duration, "listing": words.listing}
-    return found
-
-
 def _page(facts: Facts, reconstructions: str | None) -> bytes:
-    template = _environment(autoescape=True).get_template("report.html")
+    found = templates("roiae_server.report")
+    found.filters |= {"reason": words.reason, "listing": words.listing}
     shown = {
-        "arm_names": ARM_NAMES,
-        "measures": MEASURES,
+        "sections": _sections(with_pictures=reconstructions is not None),
+        "headings": [heading for _, heading, _, _ in MEASURES],
         "nt_heading": NT_HEADING,
         "holdout": held_out(facts),
         "quality_groups": quality_groups(facts),
+        "gain_groups": _gain_groups(facts),
         "curve_charts": _curves(facts),
         "score_charts": _distributions(facts["shift"]),
         "shift_rows": shift_rows(facts["shift"]),
-        "all_sources": ALL_SOURCES,
+        "transfer_rows": _transfer_rows(facts),
         "colours": COLOURS,
     }
-    return template.render(**facts, **shown, reconstructions=reconstructions).encode()
+    return found.get_template("report.html").render(**facts, **shown, reconstructions=reconstructions).encode()
+
+
+def _sections(with_pictures: bool) -> dict[str, str]:
+    """Heading by id, in order."""
+    return {
+        "summary": "Summary",
+        "quality": "Quality",
+        **({"reconstructions": "Reconstructions"} if with_pictures else {}),
+        "shift": "Domain shift",
+        "curves": "Curves",
+        "ran": "What ran",
+        "transfer": "Bytes and hours",
+    }
 
 
 def _curves(facts: Facts) -> list[Chart]:
@@ -97,8 +104,8 @@ def _distributions(shift: Mapping[str, Any]) -> list[Chart]:
     return charts
 
 
-def quality_groups(facts: Facts) -> list[tuple[str, str, list[tuple[str, list[tuple[str, bool]]]]]]:
-    """Site, which frames and how many, and its rows: arm, and of each column the text and whether it is the best."""
+def quality_groups(facts: Facts) -> list[Group]:
+    """Every model's measures and NT, by site; the best of a site's models is marked."""
     groups = []
     by_site = {
         site: {arm: of[site] for arm, of in facts["quality"].items() if site in of} for site in facts["participants"]
@@ -110,23 +117,38 @@ def quality_groups(facts: Facts) -> list[tuple[str, str, list[tuple[str, list[tu
         rows = []
         for arm, of in scored.items():
             cells = [(format(of[name], form), is_best(scored, arm, name, more)) for name, _, form, more in MEASURES]
-            rows.append((arm, [*cells, (nt_cell(of), False)]))
+            rows.append((ARM_NAMES[arm], [*cells, (nt_cell(of), False)]))
         if scored:
             frames = max(of["frames"] for of in scored.values())
             groups.append((site, f"{kind}, {frames:.0f} frames", rows))
     return groups
 
 
-def _size(count: float) -> str:
-    """Bytes in the unit that suits them."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
+def _gain_groups(facts: Facts) -> list[Group]:
+    """Phase 2's change against each other model, by site."""
+    groups = []
+    for site in (ALL_SOURCES, *facts["participants"]):
+        by_arm = {
+            arm: changed["validation"] if site == ALL_SOURCES else changed["sites"].get(site)
+            for arm, changed in facts["changes"].items()
+        }
+        rows = [
+            (ARM_NAMES[arm], [(words.changed(name, of[name], form), False) for name, _, form, _ in MEASURES])
+            for arm, of in by_arm.items()
+            if of
+        ]
+        if rows:
+            groups.append((site, "held out" if site == held_out(facts) else "validation", rows))
+    return groups
 
 
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
+def _transfer_rows(facts: Facts) -> list[list[str]]:
+    return [
+        [
+            site,
+            words.size(of["bytes_sent_to_it"]),
+            words.size(of["bytes_received_from_it"]),
+            words.duration(of["seconds"]),
+        ]
+        for site, of in facts["transfer"].items()
+    ]

@@ -1,6 +1,7 @@
 """The front of a report: what the numbers say, in sentences for someone who did not run it."""
 
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from typing import Any
 
 from roiae.config import Role
@@ -10,10 +11,41 @@ from roiae_server.report.words import listing, percent, reason, signed, why_not
 CLEARLY = 0.8  # an AUROC from which a hospital's frames are told from the others' more often than not
 FEW_FRAMES = 50  # below this many a quality or a score says little
 
+NO_PROOF = (
+    "Such a score says how far the frames lie from what was trained on, not whether a measurement on a reconstruction "
+    "is right."
+)
 MODELS = {"phase1": "the phase-1 model", "control": "the control"}
 
 Facts = Mapping[str, Any]  # `report.json`, but for its summary
 Answer = dict[str, Any]  # question, verdict, answer, details
+
+
+class Trust(StrEnum):
+    """What a shift score says of a model at a hospital that trained nothing, the most reassuring first."""
+
+    NO_SIGN = "No sign against it"
+    CARE = "With care"
+    LOOK_FIRST = "Only after a look at its own frames"
+
+    @property
+    def says(self) -> str:
+        """Of the hospital's frames."""
+        return {
+            Trust.NO_SIGN: "cannot be told from those of the sources beyond chance",
+            Trust.CARE: "can be told from those of the sources somewhat better than by chance",
+            Trust.LOOK_FIRST: "differ clearly from those of the sources",
+        }[self]
+
+
+def trust_by(auroc: float, low: float) -> Trust:
+    """
+    Args:
+        low: the lower end of the AUROC's 95 % interval.
+    """
+    if low <= 0.5:
+        return Trust.NO_SIGN
+    return Trust.CARE if auroc < CLEARLY else Trust.LOOK_FIRST
 
 
 def summarise(facts: Facts) -> list[Answer]:
@@ -27,13 +59,13 @@ def held_out(facts: Facts) -> str:
     return next(str(site) for site, part in facts["participants"].items() if part["role"] == Role.HELD_OUT)
 
 
-def _answer(question: str, verdict: str, answer: str, details: Sequence[str] = ()) -> Answer:
+def make_answer(question: str, verdict: str, answer: str, details: Sequence[str] = ()) -> Answer:
     return {"question": question, "verdict": verdict, "answer": answer, "details": list(details)}
 
 
 def _incomplete(facts: Facts) -> Answer:
     never = [site for site, part in facts["participants"].items() if part["role"] == Role.SOURCE and not part["rounds"]]
-    return _answer(
+    return make_answer(
         "Is it a model of all its hospitals?",
         "No",
         f"{listing(never)} never contributed an update. What follows is about a model of the other hospitals alone.",
@@ -61,7 +93,7 @@ def _better(facts: Facts) -> Answer:
     details = ["One run with one seed: how much of a difference is chance, this report cannot say."]
     if against == "phase1":
         details.append("The run had no control arm, so longer training alone may explain a part of the difference.")
-    return _answer("Is the model better in the region of interest (ROI)?", verdict, answer, details)
+    return make_answer("Is the model better in the region of interest (ROI)?", verdict, answer, details)
 
 
 def _how_much(facts: Facts) -> Answer:
@@ -81,7 +113,7 @@ def _how_much(facts: Facts) -> Answer:
         for site, where in groups
         if (of := _change(facts, arm, site))
     ]
-    return _answer("By how much, for whom, and at what cost?", verdict, answer, details)
+    return make_answer("By how much, for whom, and at what cost?", verdict, answer, details)
 
 
 def _change(facts: Facts, arm: str, site: str | None) -> Mapping[str, float | None] | None:
@@ -109,20 +141,16 @@ def _trusted(facts: Facts) -> Answer:
     question = f"May it be trusted at {holdout}, which trained nothing?"
     detection = next((after[name] for name in ("mahalanobis", "knn") if "auroc" in after[name]), None)
     if detection is None:
-        return _answer(question, "Not known", _why_unknown(after, holdout), [*_left_out(shift), *_error_there(facts)])
-    if detection["ci"]["auroc"][0] <= 0.5:
-        verdict, says = "No sign against it", "cannot be told from those of the sources beyond chance"
-    elif detection["auroc"] < CLEARLY:
-        verdict, says = "With care", "can be told from those of the sources somewhat better than by chance"
-    else:
-        verdict, says = "Only after a look at its own frames", "differ clearly from those of the sources"
+        return make_answer(
+            question, "Not known", _why_unknown(after, holdout), [*_left_out(shift), *_error_there(facts)]
+        )
+    trust = trust_by(detection["auroc"], detection["ci"]["auroc"][0])
     answer = (
-        f"To the model, frames of {holdout} {says}: AUROC {_interval(detection, 'auroc')}, where 0.5 is chance and 1 "
-        "is always told apart. Such a score says how far the frames lie from what was trained on, not whether a "
-        "measurement on a reconstruction is right."
+        f"To the model, frames of {holdout} {trust.says}: AUROC {_interval(detection, 'auroc')}, where 0.5 is chance "
+        f"and 1 is always told apart. {NO_PROOF}"
     )
     details = [*_by_score(shift), *_error_there(facts), *_left_out(shift), *_few(detection)]
-    return _answer(question, verdict, answer, details)
+    return make_answer(question, trust, answer, details)
 
 
 def _why_unknown(after: Mapping[str, Any], holdout: str) -> str:

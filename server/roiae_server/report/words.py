@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from roiae.errors import Reason
 from roiae.shift.outcome import WhyNot
+from roiae_server.report.changes import ROI_ERRORS
 
 REASONS: dict[str, str] = {
     Reason.HELD_OUT: "a held-out hospital gives no update, magnitude or statistic",
@@ -60,3 +61,23 @@ def signed(value: float, form: str) -> str:
 def percent(share: float | None) -> str:
     """A share as a change in per cent, on one line; of nothing, a dash."""
     return "–" if share is None else f"{signed(100 * share, '.1f')}\N{NO-BREAK SPACE}%"
+
+
+def changed(measure: str, value: float | None, form: str) -> str:
+    """A measure's change: of an ROI error as a share, of the others as it is, in the measure's own format."""
+    return percent(value) if measure in ROI_ERRORS else signed(value or 0, form)
+
+
+def size(count: float) -> str:
+    """Bytes in the unit that suits them."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"

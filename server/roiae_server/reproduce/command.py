@@ -15,13 +15,16 @@ from roiae.files import write_atomically
 from roiae.hardware import resolve
 from roiae.site import Site
 from roiae_server.hospitals import find_hospitals, open_sites
+from roiae_server.report.write import HTML
 from roiae_server.reproduce.arms import parse_arms
 from roiae_server.reproduce.claims import CLAIMS
+from roiae_server.reproduce.costs import cost_table, hospital_table
 from roiae_server.reproduce.hospitals import check_same_subjects, with_moved_boxes, with_roles
+from roiae_server.reproduce.page import Ran, experiment_page
 from roiae_server.reproduce.protocol import Protocol
 from roiae_server.reproduce.results import Result, gather
 from roiae_server.reproduce.tables import all_tables
-from roiae_server.reproduce.trainings import seconds_a_step
+from roiae_server.reproduce.trainings import Training, seconds_a_step
 from roiae_server.reproduce.verdicts import judge
 from roiae_server.reproduce.work import Work
 from roiae_server.run_folder import CONFIG, LOCK, installed_versions
@@ -51,9 +54,8 @@ def reproduce(asked: Reproduction, console: Console) -> None:
     config = _config(asked)
     protocols = list(_protocols(asked, config, console))
     _begin(asked.out, config, list(dict.fromkeys(protocol.holdout for protocol in protocols)))
-    trainings = {training.path: training for protocol in protocols for training in protocol.trainings(arms)}
     first = protocols[0]
-    Work([*trainings.values()], lambda: seconds_a_step(first.sites[0], first.config), console).finish()
+    Work(_trainings(protocols, arms), lambda: seconds_a_step(first.sites[0], first.config), console).finish()
     with FileLock(asked.out / LOCK):  # of the processes that shared the work, one scores while the others wait
         _conclude(asked.out, arms, config, protocols, console)
 
@@ -67,20 +69,31 @@ def _conclude(
         console.print(f"scoring: seed {protocol.config.seed}, {protocol.holdout} held out", highlight=False)
         results.setdefault(protocol.holdout, []).append(gather(protocol, arms))
     judgements = [judge(claim, results) for claim in CLAIMS]
-    tables = all_tables(results, judgements)
+    sections = all_tables(results, judgements)
+    tables = [table for of in sections.values() for table in of]
+    ran = Ran(
+        name=out.resolve().name,
+        config=config,
+        versions=installed_versions(),
+        arms=arms,
+        seeds=sorted({protocol.config.seed for protocol in protocols}),
+        hospitals=hospital_table([protocol.sites for protocol in protocols]),
+        costs=cost_table(_trainings(protocols, arms)),
+    )
     content = {
         "arms": arms,
-        "seeds": sorted({protocol.config.seed for protocol in protocols}),
+        "seeds": list(ran.seeds),
         "settings": config.model_dump(mode="json"),
-        "versions": installed_versions(),
+        "versions": ran.versions,
         "results": [asdict(result) for of in results.values() for result in of],
         "claims": [judgement.to_json() for judgement in judgements],
     }
     write_atomically(out / JSON, json.dumps(content, indent=2).encode() + b"\n")
     write_atomically(out / MARKDOWN, "\n".join(table.to_markdown() for table in tables).encode())
+    write_atomically(out / HTML, experiment_page(ran, results, judgements, sections))
     for table in tables:
         console.print(table.to_rich())
-    for name in (JSON, MARKDOWN):
+    for name in (HTML, JSON, MARKDOWN):
         console.print(f"written: {out / name}", highlight=False, soft_wrap=True)
 
 
@@ -115,7 +128,7 @@ def _begin(out: Path, config: RunConfig, hospitals: Sequence[str]) -> None:
     Raises:
         RunFolderError: the folder holds something else, or cannot be written.
     """
-    files = {CONFIG, JSON, MARKDOWN}
+    files = {CONFIG, HTML, JSON, MARKDOWN}
     ours = {LOCK, *hospitals, *files, *(f"{name}.tmp" for name in files)}
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -157,3 +170,9 @@ def _open(asked: Reproduction, config: RunConfig, console: Console) -> list[list
     others = open_sites(find_hospitals(asked.other_roi, None, states, config, console), console)
     check_same_subjects(sites, others)
     return [sites, others]
+
+
+def _trainings(protocols: Sequence[Protocol], arms: Sequence[str]) -> list[Training]:
+    """Each once: a hospital alone is the same whoever is held out elsewhere."""
+    by_path = {training.path: training for protocol in protocols for training in protocol.trainings(arms)}
+    return list(by_path.values())

@@ -58,6 +58,7 @@ class Protocol:
         settings, path = self.config.model_dump(mode="json"), self.folder / METHOD
         return Training(
             name=self._title(METHOD),
+            label=METHOD,
             path=path,
             config=self.config,
             fingerprints=fingerprints(self.sites),
@@ -77,6 +78,7 @@ class Protocol:
 
         return Training(
             name=self._title(name),
+            label=name,
             path=path,
             config=config,
             fingerprints=fingerprints(sites),
@@ -95,6 +97,7 @@ class Protocol:
 
         return Training(
             name=self._title(POOLED),
+            label=POOLED,
             path=path,
             config=config,
             fingerprints={POOLED: pooled_fingerprint(self.sources)},
@@ -108,6 +111,7 @@ class Protocol:
         path, config = self.out / site.name / ALONE / f"seed-{self.config.seed}", alone_config(self.config)
         return Training(
             name=f"seed {self.config.seed}, {site.name} alone",
+            label=ALONE,
             path=path,
             config=config,
             fingerprints=fingerprints([site]),

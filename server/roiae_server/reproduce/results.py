@@ -94,5 +94,11 @@ def _shift(protocol: Protocol) -> dict[str, dict[str, float]]:
         said = run.read_json(SHIFT)
     return {
         arm: {name: said[arm][kind][name] for kind, name in SHIFT_FIGURES if name in said[arm][kind]}
+        | _interval(said[arm]["mahalanobis"])
         for arm in SHIFT_ARMS
     }
+
+
+def _interval(detection: Mapping[str, Any]) -> dict[str, float]:
+    """The ends of the AUROC's 95 % interval, where it was computed."""
+    return dict(zip(("auroc_low", "auroc_high"), detection["ci"]["auroc"], strict=True)) if "ci" in detection else {}

@@ -30,6 +30,7 @@ class Table:
     title: str
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
+    numbers: tuple[int, int | None] = (1, None)  # the columns that hold them: from the first to before the second
 
     def to_markdown(self) -> str:
         lines = [self.headings, ["---"] * len(self.headings), *self.rows]
@@ -43,17 +44,20 @@ class Table:
         return table
 
 
-def all_tables(results: Results, judgements: Sequence[Judgement]) -> list[Table]:
-    """The paper's rows, the targets, the shift, every arm, and what each hospital has of the federation."""
-    arms = [_arm_table(holdout, of, frames) for holdout, of in results.items() for frames in (VALIDATION, HELD_OUT)]
-    found = [
-        _claim_table("The paper's claims", "paper", results, judgements),
-        _claim_table("Targets", "target", results, judgements),
-        _shift_table(results),
-        *arms,
-    ]
+def all_tables(results: Results, judgements: Sequence[Judgement]) -> dict[str, list[Table]]:
+    """The paper's rows and the targets, the shift, every arm, and what each hospital has of the federation."""
     with_alone = any(model.startswith(ALONE) for of in results.values() for model in of[0].quality)
-    return [*found, _hospital_table(results)] if with_alone else found
+    return {
+        "claims": [
+            _claim_table("The paper's claims", "paper", results, judgements),
+            _claim_table("Targets", "target", results, judgements),
+        ],
+        "shift": [_shift_table(results)],
+        "arms": [
+            _arm_table(holdout, of, frames) for holdout, of in results.items() for frames in (VALIDATION, HELD_OUT)
+        ],
+        "hospitals": [_hospital_table(results)] if with_alone else [],
+    }
 
 
 def cell(spread: Spread | None, form: Form) -> str:
@@ -72,7 +76,7 @@ def _claim_table(title: str, source: Source, results: Results, judgements: Seque
             for index, (part, found) in enumerate(zip(judgement.claim.parts, judgement.found, strict=True)):
                 cells = [cell(found[holdout].spread, part.form) for holdout in results]
                 rows.append([part.what, part.paper or bound_of(part), *cells, "" if index else judgement.verdict])
-    return Table(f"{title}, by held-out hospital", ["", source, *results, "verdict"], rows)
+    return Table(f"{title}, by held-out hospital", ["", source, *results, "verdict"], rows, (2, -1))
 
 
 def bound_of(part: Part) -> str:
@@ -87,7 +91,10 @@ def _shift_table(results: Results) -> Table:
             for of in results.values()
         ]
         rows.append([heading, paper, *cells])
-    return Table("Domain shift, phase 1 → phase 2, by held-out hospital", ["", "paper", *results], rows)
+    headings = ["", "paper", *results]
+    return Table(
+        "Domain shift, phase 1 → phase 2, by held-out hospital", headings, rows, (len(headings), None)
+    )  # pairs
 
 
 def _arm_table(holdout: str, results: Sequence[Result], frames: str) -> Table:
@@ -123,7 +130,7 @@ def _hospital_table(results: Results) -> Table:
                     ]
                     rows.append([site, holdout, heading, *cells])
     headings = ["hospital", "held out", "model", *(heading for _, heading, _, _ in MEASURES)]
-    return Table("What federation gives each hospital, on its own validation frames", headings, rows)
+    return Table("What federation gives each hospital, on its own validation frames", headings, rows, (3, None))
 
 
 def _at(site: str, model: str, measure: str) -> Figure:

@@ -37,6 +37,7 @@ class Training:
     """What is to be trained, and where."""
 
     name: str  # as a person reads it
+    label: str  # the arm, or the point of the grid, as tables have it
     path: Path  # the run's folder
     config: RunConfig
     fingerprints: dict[str, str]  # of the data of every hospital in the run

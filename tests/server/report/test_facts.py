@@ -43,7 +43,7 @@ def test_changed_settings_are_those_that_are_not_the_default(make_run: MakeRun) 
 
     assert settings["changed"] == {
         "phase1.rounds": {"value": 2, "default": 60},
-        "phase2.rounds": {"value": 2, "default": 20},
+        "phase2.rounds": {"value": 2, "default": 40},
     }
     assert settings["all"]["train.batch_size"] == 4
 

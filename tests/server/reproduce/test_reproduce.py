@@ -19,9 +19,11 @@ from roiae.training import initial_arrays
 from roiae_server import progress
 from roiae_server.federation import train_task
 from roiae_server.plan import Step, plan
+from roiae_server.report.words import size
 from roiae_server.reproduce.arms import ARMS, HAND_PICKED
 from tests.conftest import MODEL
 from tests.server.conftest import Arguments, Command
+from tests.web_page import Page
 
 ROOT = Path(__file__).parents[3]
 FINAL = Path("checkpoints", "final.safetensors")
@@ -70,6 +72,23 @@ def test_every_hospital_is_held_out_in_turn_and_every_claim_has_a_verdict(reprod
     assert verdicts["PSNR gains"] in ("held", "held in part", "not held")
     assert verdicts["Calibrated weights are no worse than the best hand-picked ones"] == "not computed"
     assert "| PSNR dB against phase 1, validation | +0.27 |" in (reproduced / "reproduce.md").read_text()
+
+
+@pytest.mark.slow
+def test_its_page_leads_to_every_run_and_says_what_it_took(reproduced: Path) -> None:
+    page = Page((reproduced / "report.html").read_bytes())
+    links = [of["href"] or "" for of in page.all("a") if not (of["href"] or "").startswith("#")]
+
+    assert links == [f"{holdout}/seed-0/method/report.html" for holdout in ("alpha", "beta", "gamma")]
+    assert all((reproduced / link).is_file() for link in links)
+    assert {"method", "equal", "pooled", "all"} <= set(page.texts_in("th"))
+    assert str(reproduced.parent) not in (reproduced / "report.html").read_text()
+    lines = [
+        json.loads(line)
+        for path in reproduced.glob("*/seed-0/equal/rounds.jsonl")
+        for line in path.read_text().splitlines()
+    ]
+    assert size(sum(line["bytes_out"] for line in lines)) in page.texts_in("td")
 
 
 @pytest.mark.slow

@@ -56,7 +56,7 @@ def stand_in(config: RunConfig) -> Callable[..., StandIn]:
             done.append(Path(name))
 
         model_of = Path(after) if after else None
-        return StandIn(name, Path(name), config, {}, [4], ("phase1",), train, {}, model_of, "", done, elsewhere)
+        return StandIn(name, name, Path(name), config, {}, [4], ("phase1",), train, {}, model_of, "", done, elsewhere)
 
     return make
 
