@@ -5,13 +5,14 @@ import torch
 from roiae.config import ModelConfig
 from roiae.model import Autoencoder
 
-# Measured on a CPU, torch 2.13, float32, the three terms of phase 2, batches of 4, 8 and 16 frames of 256 px and of 4
-# frames of 512 px. The peak of `train_round` less the process before it is 4 copies of the weights (weights, gradients
-# and AdamW's two moments), 24.6 MiB a frame of 256², and 83 MiB of what else torch loads, to within 6 %.
-_TORCH_LOADED = 232 * 2**20  # bytes of a process that has imported torch
-_TORCH_WORKS = 83 * 2**20
+# Measured on a CPU, torch 2.13, float32, the three terms of phase 2, widths of 8 to 64, batches of 4, 8 and 16 frames
+# of 256 px and of 4 frames of 512 px. The peak of `train_round` less the process before it is 4 copies of the weights
+# (weights, gradients and AdamW's two moments), what is kept of each pixel, and 102 MiB of what else torch loads, to
+# within 3 % of the whole process.
+_TORCH_LOADED = 274 * 2**20  # bytes of a process that has imported torch and what trains with it
+_TORCH_WORKS = 102 * 2**20
 _COPIES = 4
-_PER_PIXEL = 394  # bytes of activations a pixel of the batch
+_PER_PIXEL, _PER_PIXEL_AND_CHANNEL = 122, 7.1  # bytes of activations a pixel of the batch; more with the model's width
 
 # Flower 1.41, the notes of its bring-up: a SuperNode takes 133 MB and nine copies of what it carries; SuperLink,
 # executor and gateway 335 MB and up to fifteen copies of each site's update.
@@ -28,7 +29,7 @@ def weights_bytes(model: ModelConfig) -> int:
 
 def training_memory(model: ModelConfig, batch_size: int) -> float:
     """Bytes at the peak of local training, a hospital's whole process."""
-    activations = batch_size * model.image_size**2 * _PER_PIXEL
+    activations = batch_size * model.image_size**2 * (_PER_PIXEL + _PER_PIXEL_AND_CHANNEL * model.width)
     return _TORCH_LOADED + _TORCH_WORKS + _COPIES * weights_bytes(model) + activations
 
 

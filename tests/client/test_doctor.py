@@ -107,4 +107,4 @@ def test_the_forecast_is_of_the_model_that_will_be_trained(hospitals: Path) -> N
     _, disk, memory = check_data(hospitals / "alpha", ModelConfig(image_size=1024))
 
     assert "forecast 17 MB for the cache of 16 frames at 1024 px" in disk.what
-    assert "forecast 3." in memory.what
+    assert "forecast 2." in memory.what
