@@ -34,7 +34,7 @@ TINY = {
     "phase2.local_epochs": 1,
     "train.batch_size": 8,
     "train.threads": 1,
-    "train.learning_rate": 1e-4,  # little: honest statistics of eight numbers that few remain of are refused as an oracle
+    "train.learning_rate": 1e-4,  # of eight latent numbers more training leaves under four
     "calibration.batches": 1,
     "privacy.min_subjects": 10,
     "privacy.min_scored_frames": 2,
