@@ -23,7 +23,7 @@ from roiae.errors import Reason, RefusalError
 from roiae.shift.outcome import Labels, Matrix, NotComputed, WhyNot, unit_latents
 
 LEAST_PROTOTYPE_SUBJECTS = 10
-DEFAULT_K = 4 * LEAST_PROTOTYPE_SUBJECTS
+DEFAULT_K = 25  # docs/SHIFT.md has the error by k
 _HALVINGS = 40  # of the squared radius, from an interval of 8 to 1e-11
 _AT_ONCE = 1 << 16  # pairs of frame and prototype, to bound memory
 

@@ -28,7 +28,7 @@ from roiae_server.federation import MODEL_FILES
 from roiae_server.hospitals import hospital_folders
 from roiae_server.run_folder import CHECKPOINTS, CONFIG
 
-KS = (20, 40, 50)
+KS = (15, 25, 40)
 Floats = NDArray[np.floating]
 Latents = tuple[Floats, Floats, tuple[str, ...]]  # training and validation [N, D]; the subject of each training frame
 
