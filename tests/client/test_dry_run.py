@@ -67,9 +67,9 @@ def test_every_allowed_request_is_answered(rows: Callable[..., dict[str, str]]) 
 
     assert list(left) == list(TASKS)
     assert not [kind for kind, row in left.items() if "nothing" in row]
-    assert "encoder.0.weight 32×1×8×8" in left["train"]
+    assert "encoder.0.weight 16×1×8×8" in left["train"]
     assert "… 48 more arrays" in left["train"]
-    assert "12,452,2" in left["train"]
+    assert "5,224,4" in left["train"]
 
 
 def test_what_the_sites_limits_refuse_is_shown_as_refused(rows: Callable[..., dict[str, str]]) -> None:
