@@ -16,7 +16,7 @@ from bench.timing import machine, quartiles
 
 RESULTS = Path(__file__).with_name("results.json")
 PICTURE = Path(__file__).parents[1] / "docs" / "profile.png"
-PEERS_JOB = {"sites": 2, "frames": 160, "count": 1}  # of the three rounds, one: the others are alike
+PEERS_JOB = {"sites": 2, "frames": 160, "count": 1}  # one round: the others are alike
 LITTLE = {"train": {"batch_size": 4}, "phase1": {"local_epochs": 1}}
 
 
