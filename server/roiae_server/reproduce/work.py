@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from rich.console import Console
 
 from roiae.errors import ServiceError
+from roiae_server.report.words import duration
 from roiae_server.reproduce.trainings import Training
 
 LOOK_AGAIN = 5.0  # seconds until a process with nothing to do looks what the others have done
@@ -60,9 +61,10 @@ class Work:
 
     def _announce(self, training: Training) -> None:
         steps = sum(later.steps for later in self._left)
+        seconds = self._pace * steps
         self._console.print(
             f"training {self._of - len(self._left) + 1} of {self._of}: {training.name}; "
-            f"{steps} optimiser steps left, {_duration(self._pace * steps)}",
+            f"{steps} optimiser steps left, {'less than a minute' if seconds < 60 else f'about {duration(seconds)}'}",
             highlight=False,
             soft_wrap=True,
         )
@@ -73,9 +75,3 @@ def _is_done(training: Training) -> bool:
         return training.is_done()
     except ServiceError:
         return False
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return "less than a minute"
-    return f"about {seconds / 3600:.1f} h" if seconds >= 3600 else f"about {seconds / 60:.0f} min"
