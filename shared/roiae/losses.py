@@ -8,10 +8,9 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from roiae.ms_ssim import ms_ssim
+from roiae.ms_ssim import exact, ms_ssim
 
 EDGE_FLOOR = 0.01  # least scale of a ROI's edges, intensity per px: a flat ROI does not turn noise into edges
 EDGE_EPSILON = 1e-3  # intensity per px, a quarter of a grey level: √ has a slope at zero
@@ -54,49 +53,59 @@ def phase_loss(
     weights: Mapping[str, float], recon: Tensor, frame: Tensor, roi: Tensor
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Σ w[t]·Lt over the phase's terms, and each Lt by name; a term without a weight is not computed."""
+    recon = exact(recon)  # once for all terms
     terms = {name: TERMS[name](recon, frame, roi) for name in weights}
     return torch.stack([weight * terms[name] for name, weight in weights.items()]).sum(), terms
 
 
 def roi_l1_per_frame(recon: Tensor, frame: Tensor, roi: Tensor) -> Tensor:
     """[B], each frame's mean absolute intensity error inside its ROI."""
-    pairs = zip(_crops(recon, roi, margin=0), _crops(frame, roi, margin=0), strict=True)
-    return torch.stack([(ours - theirs).abs().mean() for ours, theirs in pairs])
+    return _mean_inside((_crops(recon, roi, margin=0) - _crops(frame, roi, margin=0)).abs(), roi)
 
 
 def roi_edge_per_frame(recon: Tensor, frame: Tensor, roi: Tensor) -> Tensor:
     """[B], each frame's mean absolute error of edge strength inside its ROI."""
-    pairs = zip(_crops(recon, roi, margin=1), _crops(frame, roi, margin=1), strict=True)
-    return torch.stack([_edge_error(ours, theirs) for ours, theirs in pairs])
+    target = edge_strength(_crops(frame, roi, margin=1))
+    error = (edge_strength(_crops(recon, roi, margin=1)) - target).abs()
+    of_roi = target.masked_fill(~_inside(target, roi), torch.nan).flatten(1)
+    return _mean_inside(error, roi) / torch.nanquantile(of_roi, 0.99, dim=1).clamp_min(EDGE_FLOOR)
 
 
-def _edge_error(recon: Tensor, frame: Tensor) -> Tensor:
-    target = edge_strength(frame)
-    scale = torch.quantile(target.flatten(), 0.99).clamp_min(EDGE_FLOOR)
-    return (edge_strength(recon) - target).abs().mean() / scale
-
-
-def edge_strength(crop: Tensor) -> Tensor:
-    """Sobel gradient magnitude in intensity per px where all eight neighbours exist: [H, W] → [H − 2, W − 2]."""
-    rows = (crop[:-2] + 2 * crop[1:-1] + crop[2:]) / 4
-    columns = (crop[:, :-2] + 2 * crop[:, 1:-1] + crop[:, 2:]) / 4
-    gx = (rows[:, 2:] - rows[:, :-2]) / 2
-    gy = (columns[2:] - columns[:-2]) / 2
+def edge_strength(crops: Tensor) -> Tensor:
+    """Sobel gradient magnitude in intensity per px where all eight neighbours exist: [B, H, W] → [B, H − 2, W − 2]."""
+    rows = (crops[:, :-2] + 2 * crops[:, 1:-1] + crops[:, 2:]) / 4
+    columns = (crops[..., :-2] + 2 * crops[..., 1:-1] + crops[..., 2:]) / 4
+    gx = (rows[..., 2:] - rows[..., :-2]) / 2
+    gy = (columns[:, 2:] - columns[:, :-2]) / 2
     return (gx * gx + gy * gy + EDGE_EPSILON**2).sqrt()
 
 
-def _crops(images: Tensor, roi: Tensor, *, margin: int) -> list[Tensor]:
-    """Each frame's ROI with `margin` more pixels on every side; beyond the frame's border its last pixels repeat."""
-    images = images if images.dtype == torch.float64 else images.float()
-    return [
-        _crop(image, [int(edge) for edge in box], margin)
-        for image, box in zip(images.squeeze(1).unbind(0), roi.tolist(), strict=True)
-    ]
+def _crops(images: Tensor, roi: Tensor, *, margin: int) -> Tensor:
+    """Each frame's ROI with `margin` more pixels on every side, [B, h, w], the largest ROI's size.
+
+    Beyond the frame's border its last pixels repeat. Right of and below a smaller ROI follows what is no part of it.
+    """
+    images = exact(images)
+    _, _, height, width = images.shape
+    columns, rows = (_places(roi, axis, margin).clamp(0, side - 1) for axis, side in enumerate((width, height)))
+    places = rows[:, :, None] * width + columns[:, None, :]
+    return images.flatten(1).gather(1, places.flatten(1)).view(places.shape)
 
 
-def _crop(image: Tensor, box: list[int], margin: int) -> Tensor:
-    height, width = image.shape
-    left, top, right, bottom = box[0] - margin, box[1] - margin, box[2] + margin, box[3] + margin
-    crop = image[max(top, 0) : min(bottom, height), max(left, 0) : min(right, width)]
-    missing = (max(-left, 0), max(right - width, 0), max(-top, 0), max(bottom - height, 0))
-    return F.pad(crop[None], missing, mode="replicate")[0] if any(missing) else crop
+def _places(roi: Tensor, axis: int, margin: int) -> Tensor:
+    """[B, longest side + 2·margin] pixels from each ROI's first one on, along x (0) or y (1)."""
+    first, end = roi[:, axis], roi[:, axis + 2]
+    longest = int((end - first).max())
+    return first[:, None] + torch.arange(-margin, longest + margin, device=roi.device)
+
+
+def _inside(crops: Tensor, roi: Tensor) -> Tensor:
+    """[B, h, w] whether a crop's pixel belongs to its frame's ROI."""
+    across, down = (torch.arange(side, device=roi.device) for side in (crops.shape[2], crops.shape[1]))
+    width, height = roi[:, 2] - roi[:, 0], roi[:, 3] - roi[:, 1]
+    return (down < height[:, None])[:, :, None] & (across < width[:, None])[:, None, :]
+
+
+def _mean_inside(crops: Tensor, roi: Tensor) -> Tensor:
+    inside = _inside(crops, roi)
+    return (crops * inside).sum(dim=(1, 2)) / inside.sum(dim=(1, 2))

@@ -1,11 +1,14 @@
 """Multi-scale structural similarity (Wang, Simoncelli and Bovik 2003), data range 1, one channel.
 
-Equal to `pytorch_msssim.ms_ssim`, and many times as fast on a CPU (docs/PERFORMANCE.md). The Gaussian window is written
-as a banded matrix G, so that blurring a map X is two matrix products, G X Gᵀ, which is what a CPU is built for. The two
-variances occur only as their sum, so four maps are blurred instead of five; the gradient is written out, and blurs
-three.
+Equal to `pytorch_msssim.ms_ssim`, and many times as fast on a CPU (docs/PERFORMANCE.md). It is written in the sum
+s = x + y and the difference d = x − y of reconstruction and frame, whose local variances Vs and Vd hold both variances
+and the covariance: σx² + σy² = (Vs + Vd)/2 and 2σxy = (Vs − Vd)/2. Four maps a scale are blurred, and three for the
+gradient, which is written out.
+
+Maps are kept as [maps, H, W, B]: a processor's vector then holds neighbouring frames or columns, which all do the same.
 """
 
+import math
 from functools import cache
 from typing import Any, cast
 
@@ -17,9 +20,7 @@ from torch.autograd.function import once_differentiable
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 WINDOW, SIGMA = 11, 1.5  # px, at every scale
 C1, C2 = 0.01**2, 0.03**2
-STRIP = 32  # rows of G in one product: most of a large G is zeros
-
-Strip = tuple[slice, slice, Tensor]  # rows of G, the columns where they are not zero, and what stands there
+LANES = 16  # numbers that a processor works on at once, at most
 
 
 def ms_ssim(recon: Tensor, frame: Tensor) -> Tensor:
@@ -34,121 +35,132 @@ def ms_ssim(recon: Tensor, frame: Tensor) -> Tensor:
     Returns:
         [B], at most 1; computed in float32 (float64 for float64 input) under autocast too.
     """
-    x, y = _exact(recon), _exact(frame.detach())
-    score = torch.ones((), dtype=x.dtype, device=x.device)
-    last = len(SCALE_WEIGHTS) - 1
+    x, y = exact(recon), exact(frame.detach())
     with torch.autocast(x.device.type, enabled=False):
-        for scale, weight in enumerate(SCALE_WEIGHTS):
-            if scale:
-                x, y = _halve(x), _halve(y)
-            factor = cast(Tensor, _Similarity.apply(x, y, scale == last))  # type: ignore[no-untyped-call]
-            score = score * torch.where(factor > 0, factor.clamp_min(1e-12) ** weight, 0.0)
-    return score
+        factors = cast(Tensor, _Similarity.apply(x, y))  # type: ignore[no-untyped-call]
+        weights = torch.tensor(SCALE_WEIGHTS, dtype=x.dtype, device=x.device)
+        score = (weights @ factors.clamp_min(1e-12).log()).exp()
+        return torch.where((factors > 0).all(dim=0), score, 0.0)
 
 
 class _Similarity(torch.autograd.Function):
-    """Mean over one scale of cs, contrast·structure, at the coarsest times l, luminance; [B, 1, H, W] → [B].
+    """Of each scale the mean of cs, contrast·structure, at the coarsest times l, luminance; [B, 1, H, W] → [scales, B].
 
-    With b the blur, μx = b(x), μy = b(y), S = b(x² + y²) and P = b(xy),
+    With μ a map's blur and V = b(map²) − μ²,
 
-        cs = (2(P − μxμy) + C2) / (S − μx² − μy² + C2),    l = (2μxμy + C1) / (μx² + μy² + C1),
+        cs = (Vs − Vd + 2 C2) / (Vs + Vd + 2 C2),    l = (μs² − μd² + 2 C1) / (μs² + μd² + 2 C1),
 
-    and the gradient by x is b'(∂/∂μx) + 2x b'(∂/∂S) + y b'(∂/∂P), where b' spreads what b gathers.
+    and the gradient by x is b'(∂/∂μs + ∂/∂μd) + 2s b'(∂/∂Vs) + 2d b'(∂/∂Vd), where b' spreads what b gathers.
     """
 
     @staticmethod
-    def forward(ctx: Any, recon: Tensor, frame: Tensor, luminance: bool) -> Tensor:
-        x, y = (image.squeeze(1).transpose(0, 1) for image in (recon, frame))  # [H, B, W]: blurred in two products
-        maps = x.new_empty(len(x), 4, *x.shape[1:])
-        maps[:, 0], maps[:, 1] = x, y
-        torch.mul(x, x, out=maps[:, 2]).addcmul_(y, y)
-        torch.mul(x, y, out=maps[:, 3])
-        mean_x, mean_y, squares, product = _blur(maps).unbind(1)
-        means, mean_squares = mean_x * mean_y, (mean_x * mean_x).addcmul_(mean_y, mean_y)
-        inverse = squares.sub_(mean_squares).add_(C2).reciprocal_()
-        similarity = product.sub_(means).mul_(2).add_(C2).mul_(inverse)
-        if luminance:
-            bright = (2 * means + C1) / (mean_squares + C1)
+    def forward(ctx: Any, recon: Tensor, frame: Tensor) -> Tensor:
+        x, y = (image[:, 0].permute(1, 2, 0).contiguous() for image in (recon, frame))
+        pair = x.new_empty(2, *x.shape)
+        torch.add(x, y, out=pair[0])
+        torch.sub(x, y, out=pair[1])
+        factors, saved = [], []
+        last = len(SCALE_WEIGHTS) - 1
+        for scale in range(last + 1):
+            if scale:
+                pair = _halve(pair)
+            means = _blur(pair)
+            variances = _blur(pair * pair).addcmul_(means, means, value=-1)
+            similarity, by_maps = _similarity(means, variances, luminance=scale == last)
+            factors.append(similarity.mean(dim=(0, 1)))
+            saved += [pair, by_maps]
         if ctx.needs_input_grad[0]:
-            by_maps = x.new_empty(len(similarity), 3, *similarity.shape[1:])  # of mean_x, squares and product
-            torch.mul(mean_x, similarity, out=by_maps[:, 0]).sub_(mean_y).mul_(inverse).mul_(2)
-            torch.mul(similarity, inverse, out=by_maps[:, 1]).neg_()
-            torch.mul(inverse, 2, out=by_maps[:, 2])
-            if luminance:
-                by_maps *= bright[:, None]
-                by_maps[:, 0] += 2 * similarity * (mean_y - mean_x * bright) / (mean_squares + C1)
-            ctx.save_for_backward(x, y, by_maps)
-        return (similarity * bright if luminance else similarity).mean(dim=(0, 2))
+            ctx.save_for_backward(*saved)
+        return torch.stack(factors)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
-        x, y, by_maps = ctx.saved_tensors
-        by_mean, by_squares, by_product = _blur(by_maps, spread=True).unbind(1)
-        by_mean.addcmul_(x, by_squares, value=2).addcmul_(y, by_product)
-        gradient = by_mean * (upstream / by_maps[:, 0, 0].numel())[:, None]
-        return gradient.transpose(0, 1)[:, None], None, None
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
+        saved = ctx.saved_tensors
+        gradient: Tensor | None = None
+        for scale in reversed(range(len(upstream))):
+            (plus, minus), by_maps = saved[2 * scale : 2 * scale + 2]
+            own, by_plus, by_minus = _spread(by_maps)
+            pixels = by_maps[0, ..., 0].numel()
+            own.addcmul_(plus, by_plus).addcmul_(minus, by_minus).mul_(upstream[scale] * (4 / pixels))
+            gradient = own if gradient is None else _add_quarters(own, gradient)
+        assert gradient is not None
+        return gradient.permute(2, 0, 1)[:, None].contiguous(), None
 
 
-class _Halve(torch.autograd.Function):
-    """The mean of each two by two pixels, as `avg_pool2d(image, 2)`, which takes a CPU five times as long."""
-
-    @staticmethod
-    def forward(ctx: Any, image: Tensor) -> Tensor:
-        rows = image[..., ::2, :] + image[..., 1::2, :]
-        return (rows[..., ::2] + rows[..., 1::2]).mul_(0.25)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> Tensor:
-        return F.interpolate(upstream * 0.25, scale_factor=2.0, mode="nearest")
-
-
-def _halve(image: Tensor) -> Tensor:
-    return cast(Tensor, _Halve.apply(image))  # type: ignore[no-untyped-call]
+def _similarity(means: Tensor, variances: Tensor, *, luminance: bool) -> tuple[Tensor, Tensor]:
+    """One scale's cs, or cs·l, [H, W, B], and a quarter of its gradient's three maps: by μs and μd, by Vs, by Vd."""
+    by_maps = means.new_empty(3, *means.shape[1:])
+    similarity, by_variances = _contrast(variances, C2, by_maps[1:])
+    torch.mul(means[0], by_variances[0], out=by_maps[0]).addcmul_(means[1], by_variances[1]).neg_()
+    if luminance:
+        bright, by_squares = _contrast(means * means, C1, torch.empty_like(means))
+        by_maps *= bright
+        by_maps[0].addcmul_(similarity, (means * by_squares).sum(dim=0))
+        similarity *= bright
+    return similarity, by_maps
 
 
-def _blur(maps: Tensor, *, spread: bool = False) -> Tensor:
-    """Gaussian window over the first and the last axis, only where it fits: [H, ..., W] → [H − 10, ..., W − 10].
-
-    Args:
-        spread: the transpose of that, [H, ..., W] → [H + 10, ..., W + 10].
-    """
-    height, width = maps.shape[0], maps.shape[-1]
-    rows = _product(_strips(height, spread, maps.dtype, maps.device), maps.reshape(height, -1))
-    columns = _product(_strips(width, spread, maps.dtype, maps.device), rows.view(-1, width).T)
-    return columns.T.view(len(rows), *maps.shape[1:-1], len(columns))
+def _contrast(of: Tensor, constant: float, derivatives: Tensor) -> tuple[Tensor, Tensor]:
+    """(a − b + 2c) / (a + b + 2c) of two maps a and b, and half its derivatives by them, written where they belong."""
+    inverse = torch.add(of[0], of[1]).add_(2 * constant).reciprocal_()
+    share = of[1] * inverse
+    torch.mul(share, inverse, out=derivatives[0])
+    torch.sub(derivatives[0], inverse, out=derivatives[1])
+    return share.mul_(-2).add_(1), derivatives
 
 
-def _product(strips: list[Strip], maps: Tensor) -> Tensor:
-    """The banded matrix that the strips make up times maps [S, N], in the maps' own order of memory."""
-    out = maps.new_empty(strips[-1][0].stop, maps.shape[1])
-    if not maps.is_contiguous():
-        out = maps.T.new_empty(maps.shape[1], len(out)).T
-    for rows, columns, piece in strips:
-        torch.mm(piece, maps[columns], out=out[rows])
-    return out
+def _blur(maps: Tensor) -> Tensor:
+    """The Gaussian window, only where it fits: [maps, H, W, B] → [maps, H − 10, W − 10, B]."""
+    return _along_rows(_along_columns(maps))
+
+
+def _spread(maps: Tensor) -> Tensor:
+    """The transpose of that: [maps, H, W, B] → [maps, H + 10, W + 10, B]."""
+    return _along_columns(_along_rows(maps, spread=True), spread=True)
+
+
+def _along_rows(maps: Tensor, *, spread: bool = False) -> Tensor:
+    return _convolve(maps, _window(maps.shape[-1], maps.dtype, maps.device), (0, WINDOW - 1 if spread else 0))
+
+
+def _along_columns(maps: Tensor, *, spread: bool = False) -> Tensor:
+    """For a window along columns, neighbours in a row are as independent as frames are, and fill the lanes as well."""
+    count, _, width, batch = maps.shape
+    lanes = math.gcd(width * batch, LANES)
+    taps = _window(lanes, maps.dtype, maps.device).transpose(2, 3)
+    windowed = _convolve(maps.reshape(count, -1, width * batch // lanes, lanes), taps, (WINDOW - 1 if spread else 0, 0))
+    return windowed.reshape(count, -1, width, batch)
+
+
+def _convolve(maps: Tensor, taps: Tensor, padding: tuple[int, int]) -> Tensor:
+    # On NVIDIA's GPUs cuDNN may round to ten bits, and a variance is a small difference of large numbers.
+    with torch.backends.cudnn.flags(enabled=False):
+        return F.conv2d(maps.permute(0, 3, 1, 2), taps, groups=len(taps), padding=padding).permute(0, 2, 3, 1)
 
 
 @cache
-def _strips(size: int, spread: bool, dtype: torch.dtype, device: torch.device) -> list[Strip]:
-    """G, [size − 10, size], each row the window, one pixel further to the right; or the transpose of a larger G."""
+def _window(channels: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The Gaussian window for each channel, [channels, 1, 1, 11], along rows."""
     offsets = torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2
     window = torch.exp(-(offsets**2) / (2 * SIGMA**2))
     window /= window.sum()
-    longer = size + WINDOW - 1 if spread else size
-    matrix = torch.zeros(longer - WINDOW + 1, longer, dtype=torch.float64)
-    for place, row in enumerate(matrix):
-        row[place : place + WINDOW] = window
-    matrix = matrix.T if spread else matrix
-    strips = []
-    for first in range(0, len(matrix), STRIP):
-        piece = matrix[first : first + STRIP]
-        places = piece.any(dim=0).nonzero()
-        columns = slice(int(places[0]), int(places[-1]) + 1)
-        strips.append((slice(first, first + len(piece)), columns, piece[:, columns].to(device, dtype).contiguous()))
-    return strips
+    return window.to(device, dtype).expand(channels, 1, 1, -1).contiguous()
 
 
-def _exact(image: Tensor) -> Tensor:
+def _halve(maps: Tensor) -> Tensor:
+    """The mean of each two by two pixels, [maps, H, W, B] → [maps, H/2, W/2, B]."""
+    rows = maps[:, ::2] + maps[:, 1::2]
+    return (rows[:, :, ::2] + rows[:, :, 1::2]).mul_(0.25)
+
+
+def _add_quarters(gradient: Tensor, coarse: Tensor) -> Tensor:
+    """Add to a map's gradient, [H, W, B], what reached it through its half, [H/2, W/2, B]: a quarter to each pixel."""
+    rows = (coarse * 0.25)[:, :, None].expand(-1, -1, 2, -1).reshape(len(coarse), 1, -1)
+    gradient.view(len(coarse), 2, -1).add_(rows)
+    return gradient
+
+
+def exact(image: Tensor) -> Tensor:
+    """float32, as half precision is too coarse for a loss; float64 stays."""
     return image if image.dtype == torch.float64 else image.float()
