@@ -1,4 +1,4 @@
-"""The run, step by step: phase 1, calibration, phase 2, the control arm, score and shift. Knows sites only by name.
+"""The run, step by step: phase 1, phase 2 with its calibration, the control, score and shift. Knows sites only by name.
 
 Every step asks, checks, and commits. What a step needs of the steps before it is in the run folder, so a run killed
 anywhere goes on from the step it was in, and ends with the same bytes.
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, Protocol
 
-from roiae.calibration import REFERENCE, calibrate
+from roiae.calibration import EQUAL, REFERENCE, calibrate
 from roiae.config import Role, RunConfig
 from roiae.contract import (
     NUM_EXAMPLES,
@@ -266,7 +266,7 @@ def train_task(config: RunConfig, step: Step, weights: Mapping[str, float], prox
     """What a site is asked in a step of training.
 
     Args:
-        weights: of phase 2's terms.
+        weights: of phase 2's terms; empty before they are calibrated, and equal then.
     """
     train = config.train
     phase = phase_of(step.arm, config)
@@ -274,7 +274,7 @@ def train_task(config: RunConfig, step: Step, weights: Mapping[str, float], prox
     return TrainTask(
         **train.model_dump(exclude={"learning_rate", "device"}),
         model=config.model,
-        weights=dict(weights) if step.arm == "phase2" else {REFERENCE: 1.0},
+        weights=dict(weights or EQUAL) if step.arm == "phase2" else {REFERENCE: 1.0},
         learning_rate=learning_rate(train.learning_rate, step.round, phase.rounds),
         local_epochs=phase.local_epochs,
         proximal_mu=proximal_mu,

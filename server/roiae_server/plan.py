@@ -9,6 +9,7 @@ from roiae.config import PhaseConfig, RunConfig
 Arm = Literal["phase1", "phase2", "control"]  # a model that is trained and scored
 
 WARM_UP = 1  # rounds
+OPENING = 1  # rounds of phase 2 with equal weights, before the calibration
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,15 @@ def phase_of(arm: Arm, config: RunConfig) -> PhaseConfig:
 def plan(config: RunConfig) -> list[Step]:
     """All steps of a run, in order."""
     arms: list[Arm] = ["phase1", "phase2", "control"] if config.control else ["phase1", "phase2"]
+    calibrate = [] if config.phase2.weights else [Step("calibrate", 1, True, "phase2")]
     rounds = {arm: phase_of(arm, config).rounds for arm in arms}
     steps = {arm: [Step(arm, r, r == rounds[arm], arm) for r in range(1, rounds[arm] + 1)] for arm in arms}
     score = [Step("score", i, i == len(arms), arm) for i, arm in enumerate(arms, start=1)]
     return [
         *steps["phase1"],
-        *([] if config.phase2.weights else [Step("calibrate", 1, True, "phase1")]),
-        *steps["phase2"],
+        *steps["phase2"][:OPENING],
+        *calibrate,
+        *steps["phase2"][OPENING:],
         *steps.get("control", []),
         *score,
         Step("shift", 1, True, "phase2"),

@@ -1,7 +1,8 @@
 """Loss weights from gradient magnitudes: measured at each site, combined at the coordinator, tuned by nobody.
 
 Source: arXiv 2604.23839 (weights from the gradient magnitude of each term); DESIGN.md "Calibration" for the federated
-form.
+form. They are measured after a first round of phase 2 with equal weights: where phase 1 ends, its own gradient has all
+but vanished, and the weights would tell how long it was trained rather than how the terms compare (docs/RESULTS.md).
 """
 
 import math
@@ -16,6 +17,7 @@ from roiae.errors import CalibrationError
 from roiae.losses import TERMS
 
 REFERENCE = "ms_ssim"  # the term whose weight is 1
+EQUAL = dict.fromkeys(TERMS, 1.0)  # weights of phase 2's first round, after which the magnitudes are measured
 WEIGHT_RANGE = (1e-3, 1e3)
 
 
@@ -118,6 +120,6 @@ def _weights(overall: Mapping[str, float]) -> dict[str, float]:
             raise CalibrationError(
                 f"calibration: the weight of {term} came to {weight:.3g}, outside [{low:g}, {high:g}] (magnitudes: "
                 + ", ".join(f"{name} {value:.3g}" for name, value in overall.items())
-                + "). One term has next to no gradient at the phase-1 weights: look at the ROIs and at phase 1's loss."
+                + "). One term has next to no gradient: look at the ROIs and at phase 1's loss."
             )
     return weights

@@ -63,6 +63,7 @@ class PhaseConfig(_Section):
 
 
 class Phase2Config(PhaseConfig):
+    rounds: int = Field(ge=2, le=10_000, description="federated rounds; the weights are calibrated after one")
     weights: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] | None = Field(
         None, description="of the loss terms, set by hand: `{ms_ssim: 1, roi_l1: 1, roi_edge: 1}`; null to calibrate"
     )

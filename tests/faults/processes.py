@@ -28,8 +28,8 @@ SUBJECTS = 16
 SETTINGS: dict[str, Any] = {
     "control": False,
     "model": {"image_size": 192, "width": 16, "latent_dim": 8},
-    "phase1": {"rounds": 2, "local_epochs": 4},  # seconds of work, so that there is something to stop
-    "phase2": {"rounds": 1, "local_epochs": 4},
+    "phase1": {"rounds": 1, "local_epochs": 4},  # seconds of work, so that there is something to stop
+    "phase2": {"rounds": 2, "local_epochs": 4},
     "train": {"batch_size": 8, "threads": 1, "precision": "float32"},
     "calibration": {"batches": 1},
     "privacy": {"min_subjects": 10, "min_scored_frames": 2},

@@ -37,8 +37,8 @@ HANGING = 400.0
 SHIFT_SUBJECTS = 60
 SHIFT_SETTINGS = {
     **SETTINGS,
-    "phase1": {"rounds": 2, "local_epochs": 1},
-    "phase2": {"rounds": 1, "local_epochs": 1},
+    "phase1": {"rounds": 1, "local_epochs": 1},
+    "phase2": {"rounds": 2, "local_epochs": 1},
     "privacy": {"min_subjects": 40, "min_scored_frames": 5},
 }
 

@@ -45,14 +45,16 @@ def test_a_run_asks_each_step_of_the_right_sites(federate: Federate, read_lines:
     assert status(run) == ("done", None)
 
 
-def test_phase_2_trains_with_the_calibrated_weights_and_the_control_with_phase_1s(federate: Federate) -> None:
+def test_phase_2_opens_with_equal_weights_and_goes_on_with_the_calibrated_ones(federate: Federate) -> None:
     transport = ScriptedTransport()
 
     federate(transport)
 
-    tables = [request.task.weights for _, request in transport.asked if isinstance(request.task, TrainTask)]
-    assert tables[0] == tables[-1] == {"ms_ssim": 1.0}
-    assert {"ms_ssim": 1.0, "roi_l1": 0.5, "roi_edge": 0.5} in tables
+    tasks = [request.task for site, request in transport.asked if site == "a"]
+    phase1, equal = {"ms_ssim": 1.0}, {"ms_ssim": 1.0, "roi_l1": 1.0, "roi_edge": 1.0}
+    calibrated = {"ms_ssim": 1.0, "roi_l1": 0.5, "roi_edge": 0.5}
+    tables = [task.weights for task in tasks if isinstance(task, TrainTask)]
+    assert tables == [*[phase1] * 3, equal, calibrated, *[phase1] * 2]
 
 
 def test_weights_that_are_set_by_hand_are_trained_with_and_not_calibrated(
@@ -70,13 +72,13 @@ def test_weights_that_are_set_by_hand_are_trained_with_and_not_calibrated(
 
 def test_one_source_alone_trains_through_the_first_steps_of_the_plan(tmp_path: Path, config: RunConfig) -> None:
     transport = ScriptedTransport()
-    steps = [step for step in plan(config) if step.name in ("phase1", "calibrate")]
+    steps = plan(config)[:5]
     folder = RunFolder.create(tmp_path / "alone", config, RunState({"a": Role.SOURCE}, {}, {}))
     with closing(folder):
         Federation(folder, transport, MeanAggregator, lambda: START, Silent(), steps, quorum=1).run()
 
     assert {site for site, _ in transport.asked} == {"a"}
-    assert len(transport.asked) == 4
+    assert len(transport.asked) == 5
     assert status(tmp_path / "alone") == ("done", None)
 
 
@@ -91,7 +93,7 @@ def test_phase_2_and_its_control_start_from_phase_1_with_equal_seeds_and_rates(f
     assert (phase2.round, phase2.learning_rate) == (control.round, control.learning_rate) == (4, control.learning_rate)
     np.testing.assert_array_equal(phase2_start["w"], control_start["w"])
     (calibrated_at,) = [arrays for task, arrays in tasks if isinstance(task, CalibrateTask)]
-    np.testing.assert_array_equal(calibrated_at["w"], phase2_start["w"])
+    np.testing.assert_array_equal(calibrated_at["w"], train[4][1]["w"])
 
 
 def test_files_for_machines_have_their_stable_keys(federate: Federate, read_lines: Lines) -> None:

@@ -24,6 +24,12 @@ def test_the_learning_rate_warms_up_peaks_and_falls_but_never_to_zero(rounds: in
     assert rates[peak:] == sorted(rates[peak:], reverse=True)
 
 
+def test_the_weights_are_calibrated_after_the_first_round_of_phase_2() -> None:
+    names = [step.name for step in plan(build_config({"phase1": {"rounds": 1}, "phase2": {"rounds": 3}}))]
+
+    assert names[:5] == ["phase1", "phase2", "calibrate", "phase2", "phase2"]
+
+
 def test_weights_that_are_set_need_no_calibration() -> None:
     config = build_config({"phase2": {"weights": {"ms_ssim": 1, "roi_l1": 0.5, "roi_edge": 2}}})
 

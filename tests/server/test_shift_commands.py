@@ -27,7 +27,7 @@ def test_hospitals_with_too_few_subjects_are_left_out_of_the_shift_scores_and_th
 def test_every_hospital_is_held_out_in_turn_and_each_run_resumes_on_its_own(
     tiny_run: Arguments, roiae_server: Command, tmp_path: Path
 ) -> None:
-    arguments = [*tiny_run("turns", phase1__rounds=1, phase2__rounds=1, control="false"), "--holdout", "each"]
+    arguments = [*tiny_run("turns", phase1__rounds=1, phase2__rounds=2, control="false"), "--holdout", "each"]
     code, out, err = roiae_server(arguments)
     assert (code, err) == (0, "")
     files = {path: path.read_bytes() for path in (tmp_path / "turns").rglob("*") if path.is_file()}

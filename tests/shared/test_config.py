@@ -17,6 +17,7 @@ from roiae.losses import TERMS
         ("nonsense=1", "nonsense: no such setting"),
         ("model.image_size=200", "model.image_size: expected a multiple of 32 from 192; found 200"),
         ("model.image_size=160", "model.image_size"),
+        ("phase2.rounds=1", "phase2.rounds: expected greater than or equal to 2; found 1"),
         ("seed=1.5", "seed: expected integer; found 1.5"),
         ("control=maybe", "control: expected boolean; found 'maybe'"),
         ("train.threads=many", "train.threads: expected 'auto' or integer; found 'many'"),

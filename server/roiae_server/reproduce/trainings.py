@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from roiae.calibration import EQUAL
 from roiae.config import RunConfig
 from roiae.contract import Arrays
 from roiae.errors import RunFolderError
-from roiae.losses import TERMS
 from roiae.model import Autoencoder
 from roiae.site import Site
 from roiae.training import train_round
@@ -77,7 +77,7 @@ class Training:
 
 
 def train_branch(path: Path, config: RunConfig, sites: list[Site], phase1: Arrays, console: Console) -> None:
-    """Calibration, unless the weights are set, and phase 2, from another run's phase 1."""
+    """Phase 2, with its calibration unless the weights are set, from another run's phase 1."""
     done = config.phase1.rounds
     state = RunState(
         sites={site.name: site.role for site in sites},
@@ -94,7 +94,7 @@ def train_branch(path: Path, config: RunConfig, sites: list[Site], phase1: Array
 
 
 def train_alone(path: Path, config: RunConfig, site: Site, console: Console) -> None:
-    """Both phases and the calibration between them at one site: its weights after a round are the next round's."""
+    """Both phases and the calibration at one site: its weights after a round are the next round's."""
     state = RunState({site.name: site.role}, fingerprints([site]), installed_versions())
     with closing(RunFolder.open(path) or RunFolder.create(path, config, state)) as run:
         federate(run, [site], [], "local", console, _training_steps(config), quorum=1)
@@ -135,7 +135,7 @@ def optimiser_steps(frames: Iterable[int], config: RunConfig, arms: Iterable[Arm
 
 def seconds_a_step(site: Site, config: RunConfig) -> float:
     """Seconds of an optimiser's step with all terms of phase 2, measured on a few batches."""
-    task = train_task(config, Step("phase2", 1, False, "phase2"), dict.fromkeys(TERMS, 1.0), proximal_mu=0.0)
+    task = train_task(config, Step("phase2", 1, False, "phase2"), EQUAL, proximal_mu=0.0)
     torch.set_num_threads(task.threads)
     few = site.data.train[: 4 * task.batch_size]
     model = Autoencoder(**task.model.model_dump()).to(site.device)

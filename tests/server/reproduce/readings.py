@@ -1,9 +1,10 @@
-"""Of which gradient a term's magnitude is taken: the readings side by side, on a finished experiment.
+"""Of which gradient a term's magnitude is taken, and when: the readings side by side, on a finished experiment.
 
-    python -m tests.server.reproduce.readings OUT DATA     the table of docs/RESULTS.md; minutes a reading and protocol
+    python -m tests.server.reproduce.readings OUT DATA     the tables of docs/RESULTS.md; some 7 minutes a protocol
 
-OUT is a folder of `roiae-server reproduce`, DATA the folder that it was given. Each reading's weights are measured at
-the method's phase 1, and phase 2 is trained with them; nothing is written to OUT.
+OUT is a folder of `roiae-server reproduce`, DATA the folder that it was given. The weights of each reading are measured
+where the method's phase 1 ends and after a round of phase 2 with equal weights. Phase 2 is then trained with those of
+the mean gradient where phase 1 ends, beside the method's own. Nothing is written to OUT.
 """
 
 import json
@@ -14,18 +15,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, median
 
+import numpy as np
 import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from roiae.calibration import calibrate
+from roiae.calibration import EQUAL, REFERENCE, calibrate
 from roiae.config import Role, RunConfig, build_config, merge, read_settings
-from roiae.contract import Arrays
+from roiae.contract import Arrays, Request
 from roiae.losses import TERMS
 from roiae.model import Autoencoder
 from roiae.site import Site
 from roiae.training import calibration_batches, load_arrays
+from roiae_server.federation import train_task
 from roiae_server.hospitals import find_hospitals, open_sites
+from roiae_server.plan import Step
 from roiae_server.report.changes import change, pooled
 from roiae_server.reproduce.arms import METHOD
 from roiae_server.reproduce.command import JSON
@@ -33,7 +37,6 @@ from roiae_server.reproduce.results import BySite, score
 from roiae_server.reproduce.trainings import load_model, train_branch
 from roiae_server.run_folder import CONFIG
 
-Gradients = Mapping[str, Sequence[Sequence[Tensor]]]  # by term: of each batch, a tensor a parameter
 MEASURES = ("psnr", "ms_ssim", "roi_mae", "roi_edge_mae")
 
 
@@ -50,20 +53,21 @@ def _of_median(batches: Sequence[Sequence[Tensor]]) -> float:
 
 
 Reading = tuple[Callable[[Autoencoder], nn.Module], Callable[[Sequence[Sequence[Tensor]]], float]]
+MEAN = "mean gradient"
 READINGS: Mapping[str, Reading] = {
-    "mean gradient, all parameters": (lambda model: model, _of_mean),
-    "median of batches, all parameters": (lambda model: model, _of_median),
+    MEAN: (lambda model: model, _of_mean),
+    "median of batches": (lambda model: model, _of_median),
     "mean gradient, last layer": (lambda model: model.decoder[-1], _of_mean),
 }
+PHASE1_END, AFTER_A_ROUND = "where phase 1 ends", "after a round"
 
 
-def weights_by(reading: Reading, config: RunConfig, phase1: Arrays, sites: Sequence[Site]) -> dict[str, float]:
+def weights_by(reading: Reading, config: RunConfig, arrays: Arrays, sources: Sequence[Site]) -> dict[str, float]:
     """The weights of phase 2's terms by a reading, combined over the sources as the coordinator does."""
     part, norm = reading
     model = Autoencoder(**config.model.model_dump())
-    load_arrays(model, phase1)
+    load_arrays(model, arrays)
     parameters = list(part(model).parameters())
-    sources = [site for site in sites if site.role is Role.SOURCE]
     magnitudes = {}
     for site in sources:
         by_term: dict[str, list[Sequence[Tensor]]] = {term: [] for term in TERMS}
@@ -77,11 +81,12 @@ def weights_by(reading: Reading, config: RunConfig, phase1: Arrays, sites: Seque
     return calibrate(magnitudes, frames_of, config.calibration.max_ratio).weights
 
 
-def after_one_round(config: RunConfig, phase1: Arrays, sites: Sequence[Site], work: Path) -> dict[str, float]:
-    """The weights by the mean gradient once phase 2 has gone a round with those of its start."""
-    begun = build_config(merge(config.model_dump(mode="json"), {"control": False, "phase2": {"rounds": 1}}))
-    train_branch(work, begun, list(sites), phase1, Console(quiet=True))
-    return weights_by(READINGS["mean gradient, all parameters"], config, load_model(work, "phase2"), sites)
+def after_a_round(config: RunConfig, phase1: Arrays, sources: Sequence[Site]) -> Arrays:
+    """The weights of the model once phase 2 has gone its first round, with equal weights."""
+    request = Request(train_task(config, Step("phase2", 1, False, "phase2"), EQUAL, proximal_mu=0.0), phase1)
+    updates = [site.answer(request).arrays for site in sources]
+    frames = [len(site.data.train) for site in sources]
+    return {name: np.average([update[name] for update in updates], axis=0, weights=frames) for name in phase1}
 
 
 def trained_with(
@@ -96,33 +101,44 @@ def trained_with(
 
 def main(out: Path, data: Path) -> None:
     found = json.loads((out / JSON).read_text())
-    rows: dict[str, list[tuple[dict[str, float], dict[str, dict[str, float | None]]]]] = {}
+    measured: dict[tuple[str, str], list[dict[str, float]]] = {}
+    changes: dict[tuple[str, str, str], list[Mapping[str, float | None]]] = {}
     for result in found["results"]:
         holdout, seed = result["holdout"], result["seed"]
         config = build_config(merge(read_settings(out / CONFIG), {"seed": seed}))
         quiet = Console(quiet=True)
         sites = open_sites(find_hospitals(data, holdout, out / "sites", config, quiet), quiet)
+        sources = [site for site in sites if site.role is Role.SOURCE]
         roles = {site.name: site.role for site in sites}
         phase1 = load_model(out / holdout / f"seed-{seed}" / METHOD, "phase1")
+        models = {PHASE1_END: phase1, AFTER_A_ROUND: after_a_round(config, phase1, sources)}
+        weights = {
+            (name, when): weights_by(reading, config, arrays, sources)
+            for name, reading in READINGS.items()
+            for when, arrays in models.items()
+        }
+        for key, found_weights in weights.items():
+            measured.setdefault(key, []).append(found_weights)
         before = result["quality"]["phase1"]
-        with tempfile.TemporaryDirectory() as scratch:
-            weights = {name: weights_by(reading, config, phase1, sites) for name, reading in READINGS.items()}
-            weights["after one round"] = after_one_round(config, phase1, sites, Path(scratch, "one"))
-            for index, (name, chosen) in enumerate(weights.items()):
-                after = trained_with(chosen, config, phase1, sites, Path(scratch, str(index)))
-                changes = {
-                    "validation": change(pooled(before, roles), pooled(after, roles)),
-                    "held out": change(before[holdout], after[holdout]),
-                }
-                rows.setdefault(name, []).append((chosen, changes))
-                print(holdout, seed, name, chosen, changes, file=sys.stderr, flush=True)
-    print("| reading | weights | frames |", " | ".join(MEASURES), "|")
+        with tempfile.TemporaryDirectory() as work:
+            early = trained_with(weights[MEAN, PHASE1_END], config, phase1, sites, Path(work))
+        for when, after in ((PHASE1_END, early), (AFTER_A_ROUND, result["quality"][METHOD])):
+            changes.setdefault((when, holdout, "validation"), []).append(
+                change(pooled(before, roles), pooled(after, roles))
+            )
+            changes.setdefault((when, holdout, "held out"), []).append(change(before[holdout], after[holdout]))
+        print(holdout, seed, "done", file=sys.stderr, flush=True)
+    terms = [term for term in TERMS if term != REFERENCE]
+    print("| reading | measured |", " | ".join(terms), "|")
+    print("|---|---|" + "---|" * len(terms))
+    for (name, when), several in measured.items():
+        ranges = (sorted(weights[term] for weights in several) for term in terms)
+        print(f"| {name} | {when} |", " | ".join(f"{each[0]:.2f} to {each[-1]:.2f}" for each in ranges), "|")
+    print("\n| measured | held out | frames |", " | ".join(MEASURES), "|")
     print("|---|---|---|" + "---|" * len(MEASURES))
-    for name, runs in rows.items():
-        weights_mean = " : ".join(f"{mean(chosen[term] for chosen, _ in runs):.2f}" for term in TERMS)
-        for frames in ("validation", "held out"):
-            cells = (f"{mean(changes[frames][measure] or 0 for _, changes in runs):+.4f}" for measure in MEASURES)
-            print(f"| {name} | {weights_mean} | {frames} |", " | ".join(cells), "|")
+    for (when, holdout, frames), runs in sorted(changes.items(), key=lambda item: item[0][1:]):
+        cells = (f"{mean(run[measure] or 0 for run in runs):+.4f}" for measure in MEASURES)
+        print(f"| {when} | {holdout} | {frames} |", " | ".join(cells), "|")
 
 
 if __name__ == "__main__":
