@@ -6,23 +6,17 @@ OUT is a folder of `roiae-server reproduce`, DATA the folder that it was given. 
 frames of the held-out hospital; means over frames, hospitals held out and seeds.
 """
 
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from rich.console import Console
 from torch import Tensor
 
-from roiae.config import Role, build_config, read_settings
+from roiae.config import Role
 from roiae.model import Autoencoder
 from roiae.training import load_arrays, reconstructions
-from roiae_server.hospitals import find_hospitals, open_sites
-from roiae_server.reproduce.arms import METHOD
-from roiae_server.reproduce.command import JSON
-from roiae_server.reproduce.trainings import load_model
-from roiae_server.run_folder import CONFIG
+from tests.server.reproduce.experiment import opened
 
 NAMES = ("share of the frame", "of its squared error", "dB if the ROI were perfect", "dB if its errors fell by 20 %")
 
@@ -37,16 +31,14 @@ def figures(recon: Tensor, frame: Tensor, roi: Tensor) -> list[float]:
 
 
 def of_experiment(out: Path, data: Path) -> Iterator[tuple[str, list[float]]]:
-    quiet = Console(quiet=True)
-    for result in json.loads((out / JSON).read_text())["results"]:
-        config = build_config(read_settings(out / CONFIG))
-        model = Autoencoder(**config.model.model_dump())
-        load_arrays(model, load_model(out / result["holdout"] / f"seed-{result['seed']}" / METHOD, "phase1"))
-        for site in open_sites(find_hospitals(data, result["holdout"], out / "sites", config, quiet), quiet):
+    for experiment in opened(out, data):
+        model = Autoencoder(**experiment.config.model.model_dump())
+        load_arrays(model, experiment.phase1)
+        for site in experiment.sites:
             held_out = site.role is Role.HELD_OUT
             sets = (site.data.train, site.data.validation) if held_out else (site.data.validation,)
             for frame_set in sets:
-                for _, frames, rois, recons in reconstructions(model, frame_set, config.train.batch_size):
+                for _, frames, rois, recons in reconstructions(model, frame_set, experiment.config.train.batch_size):
                     for frame, roi, recon in zip(frames, rois, recons, strict=True):
                         yield "held out" if held_out else "validation", figures(recon, frame, roi)
 

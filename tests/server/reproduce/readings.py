@@ -7,7 +7,6 @@ where the method's phase 1 ends and after a round of phase 2 with equal weights.
 the mean gradient where phase 1 ends, beside the method's own. Nothing is written to OUT.
 """
 
-import json
 import math
 import sys
 import tempfile
@@ -21,21 +20,19 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from roiae.calibration import EQUAL, REFERENCE, calibrate
-from roiae.config import Role, RunConfig, build_config, merge, read_settings
+from roiae.config import RunConfig, build_config, merge
 from roiae.contract import Arrays, Request
 from roiae.losses import TERMS
 from roiae.model import Autoencoder
 from roiae.site import Site
 from roiae.training import calibration_batches, load_arrays
 from roiae_server.federation import train_task
-from roiae_server.hospitals import find_hospitals, open_sites
 from roiae_server.plan import Step
 from roiae_server.report.changes import change, pooled
 from roiae_server.reproduce.arms import METHOD
-from roiae_server.reproduce.command import JSON
 from roiae_server.reproduce.results import BySite, score
 from roiae_server.reproduce.trainings import load_model, train_branch
-from roiae_server.run_folder import CONFIG
+from tests.server.reproduce.experiment import Opened, opened
 
 MEASURES = ("psnr", "ms_ssim", "roi_mae", "roi_edge_mae")
 
@@ -89,45 +86,35 @@ def after_a_round(config: RunConfig, phase1: Arrays, sources: Sequence[Site]) ->
     return {name: np.average([update[name] for update in updates], axis=0, weights=frames) for name in phase1}
 
 
-def trained_with(
-    weights: Mapping[str, float], config: RunConfig, phase1: Arrays, sites: list[Site], work: Path
-) -> BySite:
-    branch = build_config(
-        merge(config.model_dump(mode="json"), {"control": False, "phase2": {"weights": dict(weights)}})
-    )
-    train_branch(work, branch, sites, phase1, Console(quiet=True))
-    return score(load_model(work, "phase2"), sites, branch)
+def trained_with(weights: Mapping[str, float], one: Opened, work: Path) -> BySite:
+    """Quality of a phase 2 with these weights from its first round on."""
+    settings = {"control": False, "phase2": {"weights": dict(weights)}}
+    branch = build_config(merge(one.config.model_dump(mode="json"), settings))
+    train_branch(work, branch, one.sites, one.phase1, Console(quiet=True))
+    return score(load_model(work, "phase2"), one.sites, branch)
 
 
 def main(out: Path, data: Path) -> None:
-    found = json.loads((out / JSON).read_text())
     measured: dict[tuple[str, str], list[dict[str, float]]] = {}
     changes: dict[tuple[str, str, str], list[Mapping[str, float | None]]] = {}
-    for result in found["results"]:
-        holdout, seed = result["holdout"], result["seed"]
-        config = build_config(merge(read_settings(out / CONFIG), {"seed": seed}))
-        quiet = Console(quiet=True)
-        sites = open_sites(find_hospitals(data, holdout, out / "sites", config, quiet), quiet)
-        sources = [site for site in sites if site.role is Role.SOURCE]
-        roles = {site.name: site.role for site in sites}
-        phase1 = load_model(out / holdout / f"seed-{seed}" / METHOD, "phase1")
-        models = {PHASE1_END: phase1, AFTER_A_ROUND: after_a_round(config, phase1, sources)}
+    for one in opened(out, data):
+        models = {PHASE1_END: one.phase1, AFTER_A_ROUND: after_a_round(one.config, one.phase1, one.sources)}
         weights = {
-            (name, when): weights_by(reading, config, arrays, sources)
+            (name, when): weights_by(reading, one.config, arrays, one.sources)
             for name, reading in READINGS.items()
             for when, arrays in models.items()
         }
-        for key, found_weights in weights.items():
-            measured.setdefault(key, []).append(found_weights)
-        before = result["quality"]["phase1"]
+        for key, of_terms in weights.items():
+            measured.setdefault(key, []).append(of_terms)
         with tempfile.TemporaryDirectory() as work:
-            early = trained_with(weights[MEAN, PHASE1_END], config, phase1, sites, Path(work))
-        for when, after in ((PHASE1_END, early), (AFTER_A_ROUND, result["quality"][METHOD])):
-            changes.setdefault((when, holdout, "validation"), []).append(
-                change(pooled(before, roles), pooled(after, roles))
-            )
-            changes.setdefault((when, holdout, "held out"), []).append(change(before[holdout], after[holdout]))
-        print(holdout, seed, "done", file=sys.stderr, flush=True)
+            early = trained_with(weights[MEAN, PHASE1_END], one, Path(work))
+        before = one.quality["phase1"]
+        for when, after in ((PHASE1_END, early), (AFTER_A_ROUND, one.quality[METHOD])):
+            validation = change(pooled(before, one.roles), pooled(after, one.roles))
+            changes.setdefault((when, one.holdout, "validation"), []).append(validation)
+            held_out = change(before[one.holdout], after[one.holdout])
+            changes.setdefault((when, one.holdout, "held out"), []).append(held_out)
+        print(one.holdout, "seed", one.config.seed, "done", file=sys.stderr, flush=True)
     terms = [term for term in TERMS if term != REFERENCE]
     print("| reading | measured |", " | ".join(terms), "|")
     print("|---|---|" + "---|" * len(terms))
