@@ -34,7 +34,12 @@ from roiae_server.reproduce.results import BySite, score
 from roiae_server.reproduce.trainings import load_model, train_branch
 from tests.server.reproduce.experiment import Opened, opened
 
-MEASURES = ("psnr", "ms_ssim", "roi_mae", "roi_edge_mae")
+MEASURES = {  # heading, and how a change is written
+    "psnr": ("PSNR dB", "{:+.2f}"),
+    "ms_ssim": ("MS-SSIM", "{:+.4f}"),
+    "roi_mae": ("ROI MAE", "{:+.1%}"),
+    "roi_edge_mae": ("ROI Edge-MAE", "{:+.1%}"),
+}
 
 
 def _norm(gradient: Iterable[Tensor]) -> float:
@@ -121,11 +126,11 @@ def main(out: Path, data: Path) -> None:
     for (name, when), several in measured.items():
         ranges = (sorted(weights[term] for weights in several) for term in terms)
         print(f"| {name} | {when} |", " | ".join(f"{each[0]:.2f} to {each[-1]:.2f}" for each in ranges), "|")
-    print("\n| measured | held out | frames |", " | ".join(MEASURES), "|")
+    print("\n| held out | frames | measured |", " | ".join(heading for heading, _ in MEASURES.values()), "|")
     print("|---|---|---|" + "---|" * len(MEASURES))
     for (when, holdout, frames), runs in sorted(changes.items(), key=lambda item: item[0][1:]):
-        cells = (f"{mean(run[measure] or 0 for run in runs):+.4f}" for measure in MEASURES)
-        print(f"| {when} | {holdout} | {frames} |", " | ".join(cells), "|")
+        cells = (form.format(mean(run[name] or 0 for run in runs)) for name, (_, form) in MEASURES.items())
+        print(f"| {holdout} | {frames} | {when} |", " | ".join(cells), "|")
 
 
 if __name__ == "__main__":
