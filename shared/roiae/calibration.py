@@ -1,8 +1,8 @@
 """Loss weights from gradient magnitudes: measured at each site, combined at the coordinator, tuned by nobody.
 
 Source: arXiv 2604.23839 (weights from the gradient magnitude of each term); DESIGN.md "Calibration" for the federated
-form. They are measured after a first round of phase 2 with equal weights: where phase 1 ends, its own gradient has all
-but vanished, and the weights would tell how long it was trained rather than how the terms compare (docs/RESULTS.md).
+form. They are measured after a first round of phase 2 with equal weights: where phase 1 ends, MS-SSIM is close to its
+own minimum, and its small gradient tells how well phase 1 has converged, not how the terms compare (docs/RESULTS.md).
 """
 
 import math
