@@ -141,7 +141,11 @@ def _range(spreads: Sequence[Spread | None], form: Form) -> str:
 
 
 def _federation(results: Results, cheap: Judgement) -> Answer:
-    verdicts = {"held": "Little", "held in part": "Little in part", "not held": "More than its target allows"}
+    verdicts = {
+        "held": "Little",
+        "held in part": "Little, but not by every figure",
+        "not held": "More than its target allows",
+    }
     answer = (
         "No model was trained on all sources' frames in one place (arm pooled)."
         if cheap.verdict == "not computed"
