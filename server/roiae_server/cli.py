@@ -99,14 +99,14 @@ def score(
 @app.command()
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run's folder.")],
-    to: Annotated[Path, typer.Option(metavar="DIR", help="A new folder.")],
+    to: Annotated[Path | None, typer.Option(metavar="DIR", help="A new folder; RUN/export without it.")] = None,
 ) -> None:
     """Write a finished run's model for use elsewhere: safetensors, ONNX, an example and a model card."""
     from rich.console import Console
 
     from roiae_server.export import export as write
 
-    write(run, to, Console())
+    write(run, to or run / "export", Console())
 
 
 def _settings(config: str | None, overrides: list[str] | None) -> dict[str, Any]:

@@ -70,8 +70,8 @@ def test_only_a_finished_run_is_exported(
 def test_the_exported_models_reconstruct_a_frame_as_the_run_does(
     finished: Path, hospitals: Path, roiae_server: Command, tmp_path: Path
 ) -> None:
-    out = tmp_path / "out"
-    code, said, err = roiae_server(["export", str(finished), "--to", str(out)])
+    out = finished / "export"
+    code, said, err = roiae_server(["export", str(finished)])
     assert (code, err) == (0, "")
     assert "differs from PyTorch by" in said
     assert sorted(path.name for path in out.iterdir()) == [
