@@ -24,7 +24,7 @@ def report(
     from roiae.data.site_data import SiteData, default_cache_dir
     from roiae.exported import read_exported
     from roiae.files import write_private
-    from roiae.hardware import find_device
+    from roiae.hardware import find_device, prepare_process
     from roiae_client.client_folder import ClientFolder
     from roiae_client.progress import progress
     from roiae_client.report.page import render
@@ -36,7 +36,7 @@ def report(
         problem = "exists already" if page.exists() else "its folder does not exist"
         raise SetupError(f"{page}: {problem}. Give --html the path of a new file in a folder of yours.")
     exported = read_exported(run)
-    torch.set_num_threads(config.threads or torch.get_num_threads())
+    prepare_process(config.threads or torch.get_num_threads())
     exported.model.to(find_device(config.device))
     with progress(Console(stderr=True)) as on_step:
         data = SiteData.open(

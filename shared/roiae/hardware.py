@@ -1,9 +1,18 @@
-"""What `auto` means on this machine; resolved once, when a run begins, and written into its configuration."""
+"""What `auto` means on this machine, resolved once, when a run begins, and written into its configuration; and what a
+process needs that trains on it."""
+
+import ctypes
+import sys
+from functools import cache
 
 import torch
 
 from roiae.config import Precision, RunConfig
 from roiae.errors import ConfigError
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's <malloc.h>
+_LARGEST_MAP = 32 << 20  # bytes, the most that glibc takes from its heap; a map of MS-SSIM has 8 MB at batches of 16
+_KEPT = 1 << 30  # bytes of freed memory that stay with the process, at most
 
 
 def resolve(config: RunConfig) -> RunConfig:
@@ -12,6 +21,12 @@ def resolve(config: RunConfig) -> RunConfig:
     chosen = {"device": device, "precision": _precision(device), "threads": torch.get_num_threads()}
     auto = {name: value for name, value in chosen.items() if getattr(config.train, name) == "auto"}
     return config.model_copy(update={"train": config.train.model_copy(update=auto)})
+
+
+def prepare_process(threads: int) -> None:
+    """Give the process so many CPU threads, and let it keep the memory that a step frees for the next one."""
+    torch.set_num_threads(threads)
+    _keep_freed_memory()
 
 
 def find_device(name: str) -> torch.device:
@@ -47,3 +62,12 @@ def _precision(device: str) -> Precision:
     else:
         native = device == "cpu" and torch.cpu._is_avx512_bf16_supported()
     return "bfloat16" if native else "float32"
+
+
+@cache
+def _keep_freed_memory() -> None:
+    """glibc hands large maps back to the system, which clears them anew for the next step (docs/PERFORMANCE.md)."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:  # musl has none
+        mallopt(_MMAP_THRESHOLD, _LARGEST_MAP)
+        mallopt(_TRIM_THRESHOLD, _KEPT)

@@ -26,7 +26,7 @@ from roiae.contract import (
 )
 from roiae.data.site_data import SiteData
 from roiae.errors import Reason, RefusalError
-from roiae.hardware import find_device
+from roiae.hardware import find_device, prepare_process
 from roiae.model import Autoencoder
 from roiae.shift.queries import ShiftDesk
 from roiae.training import arrays_of, calibration_batches, evaluate, load_arrays, score, to_device, train_round
@@ -56,7 +56,7 @@ class Site:
         if self.role is Role.HELD_OUT and not isinstance(task, EvaluateTask | KeysTask | ScoreTask):
             raise RefusalError(Reason.HELD_OUT, f"{self.name} is held out: it is scored, and contributes nothing")
         began = time.perf_counter()
-        torch.set_num_threads(task.threads)
+        prepare_process(task.threads)
         arrays: Arrays = {}
         match task:
             case TrainTask():

@@ -43,7 +43,8 @@ def train_round(model: Autoencoder, data: FrameSet, task: TrainTask, *, site: st
     device = device_of(model)
     model.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = _optimizer(model, task)
-    start = [parameter.detach().clone() for parameter in model.parameters()] if task.proximal_mu else []
+    parameters = list(model.parameters())
+    start = [parameter.detach().clone() for parameter in parameters] if task.proximal_mu else []
     losses, sizes = [], []  # of each step, kept on the device: to read one there is to wait for all work before it
     began = time.perf_counter()
     for _ in range(task.local_epochs):
@@ -55,11 +56,11 @@ def train_round(model: Autoencoder, data: FrameSet, task: TrainTask, *, site: st
                 recon = model(frames.contiguous(memory_format=torch.channels_last))
             loss, terms = phase_loss(task.weights, recon, frames, rois)
             if task.proximal_mu:
-                loss = loss + task.proximal_mu / 2 * _squared_distance(model, start)
+                loss = loss + task.proximal_mu / 2 * _squared_distance(parameters, start)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             if task.clip_norm is not None:
-                nn.utils.clip_grad_norm_(model.parameters(), task.clip_norm)
+                nn.utils.clip_grad_norm_(parameters, task.clip_norm, foreach=device.type == "cuda")
             optimizer.step()
             losses.append(torch.stack([loss, *terms.values()]).detach())
             sizes.append(len(frames))
@@ -162,6 +163,6 @@ def _optimizer(model: nn.Module, task: TrainTask) -> torch.optim.Optimizer:
     )
 
 
-def _squared_distance(model: nn.Module, start: list[Tensor]) -> Tensor:
+def _squared_distance(parameters: list[nn.Parameter], start: list[Tensor]) -> Tensor:
     """‖w − w₀‖² (Li et al. 2020, FedProx)."""
-    return torch.stack([(p - p0).square().sum() for p, p0 in zip(model.parameters(), start, strict=True)]).sum()
+    return torch.stack([(p - p0).square().sum() for p, p0 in zip(parameters, start, strict=True)]).sum()

@@ -6,13 +6,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
 from roiae.calibration import EQUAL
 from roiae.config import RunConfig
 from roiae.contract import Arrays
 from roiae.errors import RunFolderError
+from roiae.hardware import prepare_process
 from roiae.model import Autoencoder
 from roiae.site import Site
 from roiae.training import train_round
@@ -136,7 +136,7 @@ def optimiser_steps(frames: Iterable[int], config: RunConfig, arms: Iterable[Arm
 def seconds_a_step(site: Site, config: RunConfig) -> float:
     """Seconds of an optimiser's step with all terms of phase 2, measured on a few batches."""
     task = train_task(config, Step("phase2", 1, False, "phase2"), EQUAL, proximal_mu=0.0)
-    torch.set_num_threads(task.threads)
+    prepare_process(task.threads)
     few = site.data.train[: 4 * task.batch_size]
     model = Autoencoder(**task.model.model_dump()).to(site.device)
     seconds = train_round(model, few, task, site=site.name).seconds

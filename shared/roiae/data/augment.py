@@ -35,7 +35,8 @@ def augment(frames: Tensor, rois: Tensor, generator: torch.Generator) -> tuple[T
     columns, column_inside = _sources(dx, width)
     columns = torch.where(flipped[:, None], width - 1 - columns, columns)
     gain = 1 + MAX_GAIN * (2 * chance[3] - 1)
-    moved = frames[:, 0].gather(1, rows[:, :, None].expand(-1, -1, width))
+    first = height * torch.arange(batch, device=rois.device)[:, None]  # row of each frame in all of them
+    moved = frames.reshape(-1, width).index_select(0, (first + rows).flatten()).view(batch, height, width)
     moved = moved.gather(2, columns[:, None, :].expand(-1, height, -1))
     moved.mul_((gain[:, None] * row_inside)[:, :, None]).mul_(column_inside[:, None, :]).clamp_(0, 1)
     return moved[:, None], rois
