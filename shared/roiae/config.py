@@ -131,7 +131,7 @@ class PrivacyConfig(_Section):
 
 
 class ShiftConfig(_Section):
-    k: int = Field(25, ge=1, le=10_000, description="neighbour whose distance is the k-NN score; see docs/SHIFT.md")
+    k: int = Field(40, ge=1, le=10_000, description="neighbour whose distance is the k-NN score; see docs/SHIFT.md")
 
 
 class PhantomConfig(_Section):

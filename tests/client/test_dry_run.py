@@ -55,7 +55,7 @@ def test_shift_queries_are_asked_as_a_coordinator_would_and_not_remembered(
 
     assert list(left) == kinds
     assert "key 32" in left["query.keys"]
-    assert "statistics 2" in left["query.statistics"]  # some 260,000 bytes, sealed
+    assert "statistics 5" in left["query.statistics"]  # some 530,000 bytes, sealed
     assert "probe " in left["query.probe"]
     assert "phase1/scores.mahalanobis 2" in left["query.scores"]
     assert not (tmp_path / "state").exists()

@@ -72,20 +72,23 @@ def check_gaussians(gaussians: SourceGaussians, own: LatentSums, source: str | N
 
 
 def check_prototypes(pooled: Prototypes, dim: int, k: int) -> None:
-    """Prototypes of normalised latents with enough frames each.
+    """Prototypes of normalised latents with enough frames each, and a scatter that can be theirs.
 
     Raises:
         RefusalError: `bad-request`.
     """
-    count = len(pooled.means)
-    if pooled.means.shape != (count, dim) or pooled.frames.shape != (count,):
+    count, within = len(pooled.means), pooled.within
+    if pooled.means.shape != (count, dim) or pooled.frames.shape != (count,) or within.shape != (dim, dim):
         raise _refusal("prototypes have not the latents' dimension")
-    if not all(np.isfinite(part).all() for part in (pooled.means, pooled.frames)):
+    if not all(np.isfinite(part).all() for part in (pooled.means, pooled.frames, within)):
         raise _refusal("prototypes hold NaN or infinity")
     if (pooled.frames < LEAST_PROTOTYPE_SUBJECTS).any():
         raise _refusal(f"a prototype stands for fewer than {LEAST_PROTOTYPE_SUBJECTS} frames")
     if np.linalg.norm(pooled.means, axis=1).max() > 1 + _CLOSE:
         raise _refusal("prototypes are no means of normalised latents")
+    small = _CLOSE * pooled.frames.sum()
+    if abs(np.trace(within) - pooled.frames @ pooled.scatter) > small or np.linalg.eigvalsh(within)[0] < -small:
+        raise _refusal("the scatter within prototypes is not theirs")
     if not 1 <= k <= pooled.frames.sum():
         raise _refusal(f"k = {k} is not between 1 and the number of training frames")
 

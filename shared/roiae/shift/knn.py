@@ -1,18 +1,19 @@
 """Distance to the k-th nearest training latent (Sun et al. 2022, arXiv 2204.06507), from prototypes.
 
 Latents are normalised, u = z/‖z‖. No u leaves a site: it sends prototypes, each the mean μ of at least ten subjects,
-and their numbers of frames. Their scatter s = mean ‖u − μ‖² is 1 − ‖μ‖², so for a frame q the mean squared distance to
-a prototype's frames is known exactly, ‖q − μ‖² + s. Its spread follows from a normal law around μ with covariance
-(s/tr Σ)·Σ, in which Σ is the covariance that the Mahalanobis score has estimated already:
+and their numbers of frames. As ‖u‖ = 1, the scatter of a prototype's frames is s = mean ‖u − μ‖² = 1 − ‖μ‖², and the
+squared distance of a frame q is linear in u: ‖q − u‖² = 2 − 2·qᵀu. So over the frames of one prototype
 
-    Var ‖q − u‖² = 4·(s/tr Σ)·(q − μ)ᵀΣ(q − μ) + 2·s²·tr(Σ²)/tr(Σ)²
+    mean ‖q − u‖² = ‖q − μ‖² + s        Var ‖q − u‖² = 4·qᵀSq
 
-A gamma law with these two moments (Satterthwaite 1946) gives the number of training frames expected within a radius;
-the score is the radius within which k are expected. Nothing is tuned. The fewer prototypes' frames the ball holds, the
-less prototypes resolve of it: docs/SHIFT.md has the error of the AUROC by k.
+with S their covariance. The mean is exact. S would tell ten subjects' latents but for a rotation, so it is not sent:
+its shape is taken from W, the scatter within prototypes summed over all prototypes of all sources, and its size from
+s, S = (s/tr W)·W. A gamma law with these two moments (Satterthwaite 1946) gives the number of training frames expected
+within a radius; the score is the radius within which k are expected. Nothing is tuned. The fewer frames the ball
+holds, the less prototypes resolve of it: docs/SHIFT.md has the error of the AUROC by k.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,20 +21,21 @@ from numpy.typing import NDArray
 from scipy.special import gammainc
 
 from roiae.errors import Reason, RefusalError
-from roiae.shift.outcome import Labels, Matrix, NotComputed, WhyNot, unit_latents
+from roiae.shift.outcome import Labels, Matrix, unit_latents
 
 LEAST_PROTOTYPE_SUBJECTS = 10
-DEFAULT_K = 25  # docs/SHIFT.md has the error by k
+DEFAULT_K = 40  # docs/SHIFT.md has the error by k
 _HALVINGS = 40  # of the squared radius, from an interval of 8 to 1e-11
 _AT_ONCE = 1 << 16  # pairs of frame and prototype, to bound memory
 
 
 @dataclass(frozen=True)
 class Prototypes:
-    """Means of at least ten subjects each; add two of them to pool two hospitals."""
+    """Means of at least ten subjects each, and how their frames scatter; add two of them to pool two hospitals."""
 
     means: Matrix  # [C, D], of normalised latents
     frames: Matrix  # [C], training frames behind each
+    within: Matrix  # W [D, D], Σ over prototypes of frames · covariance about the prototype's own mean
 
     @property
     def scatter(self) -> Matrix:
@@ -45,6 +47,7 @@ class Prototypes:
         return Prototypes(
             np.concatenate([self.means, other.means]),
             np.concatenate([self.frames, other.frames]),
+            self.within + other.within,
         )
 
 
@@ -69,27 +72,21 @@ def prototypes(latents: NDArray[np.floating], subjects: Sequence[str]) -> Protot
     centres /= count[:, None]
     groups = _groups(centres, np.arange(len(centres)))
     means = np.stack([centres[group].mean(axis=0) for group in groups])
-    return Prototypes(means, np.array([count[group].sum() for group in groups]))
+    frames = np.array([count[group].sum() for group in groups])
+    group_of = np.empty(len(centres), dtype=np.int64)
+    for place, group in enumerate(groups):
+        group_of[group] = place
+    offsets = unit - means[group_of[subject_of]]
+    weights = (frames / np.bincount(group_of))[group_of[subject_of]] / count[subject_of]
+    return Prototypes(means, frames, (offsets.T * weights) @ offsets)
 
 
-def pooled_prototypes(by_source: Mapping[str, Prototypes], k: int) -> Prototypes | NotComputed:
-    """Coordinator side: the prototypes of whichever sources answered, in the order of their names."""
-    if len(by_source) < 2:
-        return NotComputed(WhyNot.ONE_SOURCE, f"{len(by_source)} source hospitals sent prototypes; 2 are needed")
-    first, *others = (by_source[source] for source in sorted(by_source))
-    pooled = sum(others, first)
-    if pooled.frames.sum() < k:
-        return NotComputed(WhyNot.FEW_FRAMES, f"{pooled.frames.sum():.0f} training frames have no {k}-th neighbour")
-    return pooled
-
-
-def knn_scores(latents: NDArray[np.floating], pooled: Prototypes, shape: Matrix, k: int = DEFAULT_K) -> Matrix:
+def knn_scores(latents: NDArray[np.floating], pooled: Prototypes, k: int = DEFAULT_K) -> Matrix:
     """Site side: [N], estimated distance of each normalised frame to its k-th nearest training frame, in [0, √8].
 
     Args:
         latents: [N, D].
         pooled: of all sources.
-        shape: Σ [D, D], the covariance pooled within hospitals (`SourceGaussians.covariance`); its scale is immaterial.
         k: at most the number of training frames.
 
     Raises:
@@ -97,7 +94,7 @@ def knn_scores(latents: NDArray[np.floating], pooled: Prototypes, shape: Matrix,
     """
     unit = unit_latents(latents)
     step = max(1, _AT_ONCE // len(pooled.means))
-    parts = [_expected_radius(unit[i : i + step], pooled, shape, k) for i in range(0, len(unit), step)]
+    parts = [_expected_radius(unit[i : i + step], pooled, k) for i in range(0, len(unit), step)]
     return np.concatenate(parts) if parts else np.empty(0)
 
 
@@ -129,16 +126,13 @@ def _groups(centres: Matrix, members: Labels) -> list[Labels]:
     return _groups(centres, ordered[:cut]) + _groups(centres, ordered[cut:])
 
 
-def _expected_radius(unit: Matrix, pooled: Prototypes, shape: Matrix, k: int) -> Matrix:
-    offsets = unit[:, None] - pooled.means
-    trace = float(np.trace(shape))
-    along = np.einsum("ncd,ncd->nc", offsets @ shape, offsets) / trace
+def _expected_radius(unit: Matrix, pooled: Prototypes, k: int) -> Matrix:
     scatter = pooled.scatter
-    mean = np.square(offsets).sum(axis=2) + scatter
-    variance = 4 * along * scatter + 2 * scatter**2 * float(np.square(shape).sum()) / trace**2
+    mean = np.square(unit[:, None] - pooled.means).sum(axis=2) + scatter
+    along = np.einsum("nd,nd->n", unit @ pooled.within, unit) / max(float(np.trace(pooled.within)), 1e-12)
     # A prototype of equal latents has no spread: its gamma law becomes a step, without a division by zero.
     mean = np.maximum(mean, 1e-12)
-    variance = np.maximum(variance, 1e-9 * mean**2)
+    variance = np.maximum(4 * along[:, None] * scatter, 1e-9 * mean**2)
     low, high = np.zeros(len(unit)), np.full(len(unit), 8.0)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2

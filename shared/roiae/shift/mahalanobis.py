@@ -80,11 +80,6 @@ class SourceGaussians:
     shrinkage: float  # in [0, 1]
     frames: int
 
-    @property
-    def covariance(self) -> Matrix:
-        """[D, D], the shrunk covariance."""
-        return np.asarray(np.linalg.inv(self.precision), dtype=np.float64)
-
 
 def latent_sums(latents: NDArray[np.floating]) -> LatentSums:
     """Site side: the sums of its training split's latents [N, D].

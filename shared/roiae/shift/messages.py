@@ -26,6 +26,15 @@ class _Told:
 
     frames: int
     mean: Matrix  # [D]
+    prototypes: Matrix  # [C, D]
+    prototype_frames: Matrix  # [C]
+
+    def fits(self, dim: int) -> bool:
+        """Whether the shapes agree and every number is one."""
+        count = len(self.prototypes)
+        shapes = self.mean.shape, self.prototypes.shape, self.prototype_frames.shape
+        finite = all(np.isfinite(part).all() for part in (self.mean, self.prototypes, self.prototype_frames))
+        return self.frames >= 1 and count >= 1 and shapes == ((dim,), (count, dim), (count,)) and finite
 
 
 @dataclass(frozen=True)
@@ -34,7 +43,7 @@ class Known:
 
     moments: SourceMoments
     gaussians: SourceGaussians | NotComputed
-    prototypes: dict[str, Prototypes]
+    prototypes: Prototypes
 
 
 @dataclass(frozen=True)
@@ -62,15 +71,15 @@ def about(encoders: Mapping[ShiftArm, str]) -> str:
 
 
 def tell_statistics(group: Group, arm: ShiftArm, latents: NDArray[np.floating], subjects: tuple[str, ...]) -> Arrays:
-    """Mean, prototypes and, masked, the scatter of a source's training split.
+    """Mean, prototypes and, masked, the scatters of a source's training split, about its mean and its prototypes.
 
     Raises:
         RefusalError: `not-finite`, or `no-frames` with too few subjects for a prototype.
     """
-    sums = latent_sums(latents)
-    told = to_arrays(f"{arm}/told", _Told(sums.frames, sums.mean))
-    told |= to_arrays(f"{arm}/prototypes", prototypes(latents, subjects))
-    return told | {f"{arm}/scatter": group.mask(f"{arm}/scatter", sums.scatter)}
+    sums, own = latent_sums(latents), prototypes(latents, subjects)
+    told = to_arrays(f"{arm}/told", _Told(sums.frames, sums.mean, own.means, own.frames))
+    masked = {f"{arm}/scatter": sums.scatter, f"{arm}/within": own.within}
+    return told | {topic: group.mask(topic, part) for topic, part in masked.items()}
 
 
 def hear_statistics(group: Group, arm: ShiftArm, arrays: Arrays, dim: int) -> Known:
@@ -80,15 +89,19 @@ def hear_statistics(group: Group, arm: ShiftArm, arrays: Arrays, dim: int) -> Kn
     """
     heard = {s: group.open("statistics", s, _sealed(f"statistics/{s}", arrays)) for s in group.sources}
     told = {s: from_arrays(_Told, f"{arm}/told", of) for s, of in heard.items()}
-    within = group.total({s: _sealed(f"{arm}/scatter", of) for s, of in heard.items()})
-    means = {s: of.mean for s, of in told.items()}
-    shapes = {within.shape, *((*mean.shape, *mean.shape) for mean in means.values())}
-    finite = all(np.isfinite(mean).all() for mean in means.values())
-    if shapes != {(dim, dim)} or not finite or min(of.frames for of in told.values()) < 1:
+    scatter, within = (
+        group.total({s: _sealed(f"{arm}/{name}", of) for s, of in heard.items()}) for name in ("scatter", "within")
+    )
+    if {scatter.shape, within.shape} != {(dim, dim)} or not all(of.fits(dim) for of in told.values()):
         raise RefusalError(Reason.BAD_REQUEST, "a source's statistics are none")
-    moments = SourceMoments({s: of.frames for s, of in told.items()}, means, (within + within.T) / 2)
-    own = {s: from_arrays(Prototypes, f"{arm}/prototypes", of) for s, of in heard.items()}
-    return Known(moments, source_gaussians(moments), own)
+    frames, means = {s: of.frames for s, of in told.items()}, {s: of.mean for s, of in told.items()}
+    moments = SourceMoments(frames, means, (scatter + scatter.T) / 2)
+    pooled = Prototypes(
+        np.concatenate([told[s].prototypes for s in group.sources]),
+        np.concatenate([told[s].prototype_frames for s in group.sources]),
+        (within + within.T) / 2,
+    )
+    return Known(moments, source_gaussians(moments), pooled)
 
 
 def tell_step(group: Group, arm: ShiftArm, topic: str, question: ProbeQuestion, sums: ProbeSums) -> Arrays:
@@ -133,11 +146,9 @@ def hear_probe(group: Group, arm: ShiftArm, step: int | None, arrays: Arrays) ->
     return FittedProbe(standard, heard.get(f"{arm}/weights", np.empty((0, 0))))
 
 
-def known_arrays(gaussians: SourceGaussians, pooled: Prototypes | NotComputed, probe: FittedProbe | None) -> Arrays:
+def known_arrays(gaussians: SourceGaussians, pooled: Prototypes, probe: FittedProbe | None) -> Arrays:
     """All that a scoring depends on, for its digest."""
-    arrays = to_arrays("gaussians", gaussians, without=("sources",))
-    if isinstance(pooled, Prototypes):
-        arrays |= to_arrays("prototypes", pooled)
+    arrays = to_arrays("gaussians", gaussians, without=("sources",)) | to_arrays("prototypes", pooled)
     if probe:
         arrays |= to_arrays("standard", probe.standard) | {"weights": probe.weights}
     return arrays

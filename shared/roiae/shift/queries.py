@@ -33,7 +33,7 @@ from roiae.shift.checks import (
     outgoing_scores,
 )
 from roiae.shift.group import Group
-from roiae.shift.knn import Prototypes, knn_scores, pooled_prototypes
+from roiae.shift.knn import Prototypes, knn_scores
 from roiae.shift.latents import digest, encode, load_encoder
 from roiae.shift.mahalanobis import SourceGaussians, latent_sums, mahalanobis_scores
 from roiae.shift.messages import (
@@ -48,7 +48,7 @@ from roiae.shift.messages import (
     tell_step,
 )
 from roiae.shift.newton import Probe, ProbeFit, start_probe
-from roiae.shift.outcome import Matrix, NotComputed, finite_latents
+from roiae.shift.outcome import Matrix, finite_latents
 from roiae.shift.probe import probe_reading, probe_sums
 from roiae.shift.register import open_register
 from roiae.shift.session import Session
@@ -185,26 +185,25 @@ class ShiftDesk:
             known = hear_statistics(group, arm, arrays, of.dim)
             if not isinstance(known.gaussians, SourceGaussians):
                 continue
-            pooled = pooled_prototypes(known.prototypes, task.k)
             probe = hear_probe(group, arm, task.step, arrays)
-            asked = digest(known_arrays(known.gaussians, pooled, probe), group.sources, task.k, self.data.fingerprint)
+            asked = digest(
+                known_arrays(known.gaussians, known.prototypes, probe), group.sources, task.k, self.data.fingerprint
+            )
             with open_register(self.state) as register:
                 register.note_scoring(of.digest, asked)
-            scores = self._score(task.k, of, scored, known.gaussians, pooled)
+            scores = self._score(task.k, of, scored, known.gaussians, known.prototypes)
             scores |= self._reading(of, scored, probe, group.sources) if probe else {}
             reply |= {f"{arm}/{name}": array for name, array in scores.items()}
         return {"frames": float(frames)}, reply
 
-    def _score(
-        self, k: int, of: Encoded, scored: Matrix, gaussians: SourceGaussians, pooled: Prototypes | NotComputed
-    ) -> Arrays:
+    def _score(self, k: int, of: Encoded, scored: Matrix, gaussians: SourceGaussians, pooled: Prototypes) -> Arrays:
         held_out = self.role is Role.HELD_OUT
         own = latent_sums(scored if held_out else of.train)
         check_gaussians(gaussians, own, None if held_out else self.name)
         scores = {"scores.mahalanobis": outgoing_scores(mahalanobis_scores(scored, gaussians))}
-        if isinstance(pooled, Prototypes):
+        if k <= pooled.frames.sum():
             check_prototypes(pooled, of.dim, k)
-            scores["scores.knn"] = outgoing_scores(knn_scores(scored, pooled, gaussians.covariance, k))
+            scores["scores.knn"] = outgoing_scores(knn_scores(scored, pooled, k))
         return scores | {"shrinkage": np.array(gaussians.shrinkage)}
 
     def _reading(self, of: Encoded, scored: Matrix, probe: FittedProbe, sources: tuple[str, ...]) -> Arrays:

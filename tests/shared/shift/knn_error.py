@@ -20,15 +20,13 @@ from roiae.config import build_config, merge, read_settings
 from roiae.contract import SHIFT_ARMS
 from roiae.data.site_data import SiteData, default_cache_dir
 from roiae.shift.detection import auroc
-from roiae.shift.knn import exact_knn_scores, knn_scores, pooled_prototypes, prototypes
+from roiae.shift.knn import exact_knn_scores, knn_scores, prototypes
 from roiae.shift.latents import encode, encoder_arrays, load_encoder
-from roiae.shift.mahalanobis import SourceGaussians, SourceMoments, latent_sums, source_gaussians
-from roiae.shift.outcome import NotComputed
 from roiae_server.federation import MODEL_FILES
 from roiae_server.hospitals import hospital_folders
 from roiae_server.run_folder import CHECKPOINTS, CONFIG
 
-KS = (15, 25, 40)
+KS = (25, 40, 50)
 Floats = NDArray[np.floating]
 Latents = tuple[Floats, Floats, tuple[str, ...]]  # training and validation [N, D]; the subject of each training frame
 
@@ -42,12 +40,11 @@ def errors(sites: Mapping[str, Latents], k: int) -> Iterator[float]:
 
 
 def _error(sources: Mapping[str, Latents], held_out: Latents, k: int) -> float:
-    gaussians = source_gaussians(SourceMoments.of({name: latent_sums(z) for name, (z, _, _) in sources.items()}))
-    pooled = pooled_prototypes({name: prototypes(z, subjects) for name, (z, _, subjects) in sources.items()}, k)
-    assert isinstance(gaussians, SourceGaussians) and not isinstance(pooled, NotComputed)
+    first, *others = (prototypes(z, subjects) for z, _, subjects in sources.values())
+    pooled = sum(others, first)
     frames = np.concatenate([z for _, z, _ in sources.values()]), np.concatenate(held_out[:2])
     training = np.concatenate([z for z, _, _ in sources.values()])
-    estimated = auroc(*(knn_scores(z, pooled, gaussians.covariance, k) for z in frames))
+    estimated = auroc(*(knn_scores(z, pooled, k) for z in frames))
     return estimated - auroc(*(exact_knn_scores(z, training, k) for z in frames))
 
 

@@ -20,7 +20,7 @@ from roiae.shift.checks import (
     check_subjects,
     outgoing_scores,
 )
-from roiae.shift.knn import Prototypes, prototypes
+from roiae.shift.knn import prototypes
 from roiae.shift.mahalanobis import SourceGaussians, SourceMoments, latent_sums, mahalanobis_scores, source_gaussians
 from roiae.shift.newton import start_probe
 from roiae.shift.outcome import Matrix
@@ -135,11 +135,24 @@ def test_a_mean_far_away_and_a_foreign_mean_in_our_name_are_refused(latents: Lat
 def test_prototypes_that_are_points_of_interest_are_refused(latents: Latents) -> None:
     own = prototypes(latents[SITE], names(latents[SITE]))
 
-    refused(lambda: check_prototypes(Prototypes(own.means, np.ones(len(own.means))), 24, 20))
-    refused(lambda: check_prototypes(Prototypes(3 * own.means + 1, own.frames), 24, 20))
-    refused(lambda: check_prototypes(Prototypes(own.means * np.nan, own.frames), 24, 20))
+    refused(lambda: check_prototypes(replace(own, frames=np.ones(len(own.means))), 24, 20))
+    refused(lambda: check_prototypes(replace(own, means=3 * own.means + 1), 24, 20))
+    refused(lambda: check_prototypes(replace(own, means=own.means * np.nan), 24, 20))
     refused(lambda: check_prototypes(own, 25, 20))
     refused(lambda: check_prototypes(own, 24, 0))
+
+
+def test_a_scatter_that_the_prototypes_cannot_have_is_refused(latents: Latents) -> None:
+    own = prototypes(latents[SITE], names(latents[SITE]))
+    along = np.outer(orthogonal(24)[0], orthogonal(24)[0])
+
+    for within in (
+        own.within * 1.01,
+        own.within - own.within.trace() * (along - np.eye(24) / 24),  # of the right size, and negative along one
+        own.within * np.nan,
+        own.within[:5, :5],
+    ):
+        refused(partial(check_prototypes, replace(own, within=within), 24, 20))
 
 
 @pytest.mark.parametrize("length", [0.8, 1e4])

@@ -8,9 +8,7 @@ from sklearn.preprocessing import normalize
 
 from roiae.errors import Reason, RefusalError
 from roiae.shift.detection import auroc
-from roiae.shift.knn import DEFAULT_K, Prototypes, exact_knn_scores, knn_scores, pooled_prototypes, prototypes
-from roiae.shift.mahalanobis import SourceGaussians, SourceMoments, latent_sums, source_gaussians
-from roiae.shift.outcome import NotComputed, WhyNot
+from roiae.shift.knn import Prototypes, exact_knn_scores, knn_scores, prototypes
 
 Latents = dict[str, NDArray[np.float32]]
 
@@ -19,16 +17,9 @@ def subjects(frames: int) -> list[str]:
     return [f"S{index}" for index in range(frames)]
 
 
-def pooled_of(latents: Latents, k: int = DEFAULT_K) -> Prototypes:
-    pooled = pooled_prototypes({site: prototypes(z, subjects(len(z))) for site, z in latents.items()}, k)
-    assert isinstance(pooled, Prototypes)
-    return pooled
-
-
-def shape_of(latents: Latents) -> NDArray[np.float64]:
-    gaussians = source_gaussians(SourceMoments.of({site: latent_sums(z) for site, z in latents.items()}))
-    assert isinstance(gaussians, SourceGaussians)
-    return gaussians.covariance
+def pooled_of(latents: Latents) -> Prototypes:
+    first, *others = (prototypes(z, subjects(len(z))) for z in latents.values())
+    return sum(others, first)
 
 
 def test_exact_scores_equal_scikit_learn(latents: Latents) -> None:
@@ -60,6 +51,7 @@ def test_a_subject_with_many_frames_weighs_no_more_than_another() -> None:
 
     np.testing.assert_allclose(own.means[0], z.mean(axis=0), rtol=1e-9)
     assert own.frames.tolist() == [60]
+    np.testing.assert_allclose(own.within, 60 * np.cov(z.T, bias=True), rtol=1e-9, atol=1e-12)
 
 
 def test_the_mean_squared_distance_to_a_prototypes_frames_is_exact() -> None:
@@ -72,6 +64,24 @@ def test_the_mean_squared_distance_to_a_prototypes_frames_is_exact() -> None:
     assert np.square(own.means[0] - probe).sum() + own.scatter[0] == pytest.approx(expected)
 
 
+def test_the_scatter_within_prototypes_is_that_of_their_frames() -> None:
+    """One prototype's is its frames' covariance, of which the variance of squared distances follows exactly."""
+    rng = np.random.default_rng(0)
+    z, probe = normalize(rng.normal(size=(15, 6))), normalize(rng.normal(size=(1, 6)))
+
+    own = prototypes(z, subjects(15))
+
+    np.testing.assert_allclose(own.within, 15 * np.cov(z.T, bias=True), rtol=1e-9, atol=1e-12)
+    variance = np.square(z - probe).sum(axis=1).var()
+    assert 4 * probe[0] @ own.within @ probe[0] / 15 == pytest.approx(variance)
+
+
+def test_the_scatter_of_all_prototypes_has_the_size_of_their_own(latents: Latents) -> None:
+    pooled = pooled_of(latents)
+
+    assert np.trace(pooled.within) == pytest.approx(pooled.frames @ pooled.scatter)
+
+
 @pytest.mark.parametrize("spread", [0.5, 1.0, 2.0])
 def test_the_approximation_stays_within_two_hundredths_of_the_exact_auroc(
     make_latents: Callable[..., Latents], spread: float
@@ -80,20 +90,14 @@ def test_the_approximation_stays_within_two_hundredths_of_the_exact_auroc(
     held_out = hospitals.pop("site2")
     training = {site: z[: len(z) * 4 // 5] for site, z in hospitals.items()}
     validation = np.concatenate([z[len(z) * 4 // 5 :] for z in hospitals.values()])
-    pooled, shape = pooled_of(training), shape_of(training)
+    pooled = pooled_of(training)
 
-    approximate = [knn_scores(z, pooled, shape) for z in (validation, held_out)]
+    approximate = [knn_scores(z, pooled) for z in (validation, held_out)]
 
     reference = np.concatenate(list(training.values()))
     exact = [exact_knn_scores(z, reference) for z in (validation, held_out)]
     assert auroc(*approximate) == pytest.approx(auroc(*exact), abs=0.02)
     np.testing.assert_allclose(np.concatenate(approximate), np.concatenate(exact), rtol=0.15)
-
-
-def test_the_scale_of_the_covariance_is_immaterial(latents: Latents) -> None:
-    pooled, shape, probe = pooled_of(latents), shape_of(latents), latents["site1"]
-
-    np.testing.assert_allclose(knn_scores(probe, pooled, shape), knn_scores(probe, pooled, 1e4 * shape), rtol=1e-9)
 
 
 def test_prototypes_are_the_same_whatever_the_order_of_frames(latents: Latents) -> None:
@@ -103,12 +107,13 @@ def test_prototypes_are_the_same_whatever_the_order_of_frames(latents: Latents) 
     one, other = prototypes(z, list(names)), prototypes(z[order], list(names[order]))
 
     np.testing.assert_allclose(one.means, other.means, rtol=1e-9)
+    np.testing.assert_allclose(one.within, other.within, rtol=1e-9, atol=1e-12)
 
 
 def test_equal_latents_give_finite_scores() -> None:
     one = prototypes(np.ones((30, 4)), subjects(30))
 
-    scores = knn_scores(np.ones((3, 4)), one + one, np.eye(4))
+    scores = knn_scores(np.ones((3, 4)), one + one)
 
     assert np.isfinite(scores).all()
     assert scores.max() < 1e-5
@@ -119,15 +124,6 @@ def test_fewer_subjects_than_a_prototype_needs_are_refused() -> None:
         prototypes(np.ones((40, 4)), ["S1", "S2"] * 20)
 
     assert refusal.value.reason is Reason.NO_FRAMES
-
-
-def test_what_cannot_be_computed_has_a_reason(latents: Latents) -> None:
-    own = {site: prototypes(z, subjects(len(z))) for site, z in latents.items()}
-
-    alone, too_far = pooled_prototypes({"site0": own["site0"]}, 5), pooled_prototypes(own, 10_000)
-
-    assert isinstance(alone, NotComputed) and alone.why is WhyNot.ONE_SOURCE
-    assert isinstance(too_far, NotComputed) and too_far.why is WhyNot.FEW_FRAMES
 
 
 def test_latents_that_are_not_finite_are_refused(latents: Latents) -> None:
