@@ -27,7 +27,7 @@ from roiae.metrics import Evaluation
 from roiae.shift.latents import encoder_arrays
 from roiae.upload import packed, unpacked
 from roiae_server.admission import Admit, Metrics, admit_evaluation, admit_magnitudes, admit_norm, admit_update
-from roiae_server.plan import Step, learning_rate, phase_of, plan
+from roiae_server.plan import Step, learning_rate, phase_of, plan, precision
 from roiae_server.run_folder import SHIFT, RunFolder, RunState
 from roiae_server.shift import ShiftScoring
 from roiae_server.transport import Aggregator, InOrder, Outcome, Take, Transport
@@ -272,7 +272,8 @@ def train_task(config: RunConfig, step: Step, weights: Mapping[str, float], prox
     phase = phase_of(step.arm, config)
     before = 0 if step.arm == "phase1" else config.phase1.rounds
     return TrainTask(
-        **train.model_dump(exclude={"learning_rate", "device"}),
+        **train.model_dump(exclude={"learning_rate", "device", "precision"}),
+        precision=precision(step, config),
         model=config.model,
         weights=dict(weights or EQUAL) if step.arm == "phase2" else {REFERENCE: 1.0},
         learning_rate=learning_rate(train.learning_rate, step.round, phase.rounds),

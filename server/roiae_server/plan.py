@@ -4,12 +4,13 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from roiae.config import PhaseConfig, RunConfig
+from roiae.config import PhaseConfig, Precision, RunConfig
 
 Arm = Literal["phase1", "phase2", "control"]  # a model that is trained and scored
 
 WARM_UP = 1  # rounds
 OPENING = 1  # rounds of phase 2 with equal weights, before the calibration
+SETTLING = 0.2  # share of a phase's rounds in float32, whatever the precision
 
 
 @dataclass(frozen=True)
@@ -54,3 +55,15 @@ def learning_rate(peak: float, round_: int, rounds: int) -> float:
     if round_ <= warm_up:
         return peak * round_ / (warm_up + 1)
     return peak * (1 + math.cos(math.pi * (round_ - 1 - warm_up) / (rounds - warm_up))) / 2
+
+
+def precision(step: Step, config: RunConfig) -> Precision:
+    """Of the network in a step of training: float32 where a phase begins, then as configured.
+
+    In its first rounds a training settles which minimum it will end in (Frankle et al. 2020, "Linear Mode Connectivity
+    and the Lottery Ticket Hypothesis"). bfloat16's rounding is coarse enough to lead elsewhere then, and not later:
+    docs/PERFORMANCE.md has the figures. The magnitudes that phase 2 is calibrated by follow its first round.
+    """
+    assert config.train.precision != "auto", "resolved when the run began"
+    settling = math.ceil(SETTLING * phase_of(step.arm, config).rounds)
+    return "float32" if step.round <= settling else config.train.precision

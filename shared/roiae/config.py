@@ -85,7 +85,7 @@ class TrainConfig(_Section):
     augment: bool = Field(True, description="flip, shift and gain on the training frames")
     device: Device = Field("auto", description="of simulated hospitals; a real one's is in its site.yaml")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="of the network; losses are always float32"
+        "auto", description="of the network; losses, and the first fifth of a phase, are always float32"
     )
     threads: Literal["auto"] | Annotated[int, Field(ge=1, le=256)] = Field(
         "auto", description="CPU threads of one site's work; equal bytes need equal numbers"

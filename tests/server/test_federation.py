@@ -57,6 +57,20 @@ def test_phase_2_opens_with_equal_weights_and_goes_on_with_the_calibrated_ones(f
     assert tables == [*[phase1] * 3, equal, calibrated, *[phase1] * 2]
 
 
+def test_sites_train_in_float32_where_a_phase_begins_and_then_in_the_runs_precision(
+    federate: Federate, config: RunConfig
+) -> None:
+    transport = ScriptedTransport()
+    train = config.train.model_copy(update={"precision": "bfloat16"})
+
+    federate(transport, config=config.model_copy(update={"train": train}))
+
+    tasks = [request.task for site, request in transport.asked if site == "a"]
+    by_round = [task.precision for task in tasks if isinstance(task, TrainTask)]
+    first, rest = "float32", "bfloat16"
+    assert by_round == [*(first, rest, rest), *(first, rest), *(first, rest)]  # phase 1, phase 2, control
+
+
 def test_weights_that_are_set_by_hand_are_trained_with_and_not_calibrated(
     federate: Federate, config: RunConfig
 ) -> None:

@@ -3,7 +3,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roiae.config import RunConfig, build_config
-from roiae_server.plan import learning_rate, plan
+from roiae_server.plan import learning_rate, plan, precision
+
+LATER = ("phase2", "control")
 
 
 def test_the_control_arm_is_left_out_when_not_asked_for() -> None:
@@ -35,3 +37,19 @@ def test_weights_that_are_set_need_no_calibration() -> None:
 
     assert [step.name for step in plan(config)].count("calibrate") == 0
     assert len(plan(config)) == len(plan(RunConfig())) - 1
+
+
+def test_each_phase_begins_in_float32_and_goes_on_in_the_precision_that_was_chosen() -> None:
+    rounds = {"phase1": {"rounds": 12}, "phase2": {"rounds": 3}}
+    config = build_config({**rounds, "train": {"precision": "bfloat16"}})
+
+    by_arm = {arm: [precision(s, config) for s in plan(config) if s.name == arm] for arm in ("phase1", *LATER)}
+
+    assert by_arm["phase1"] == ["float32"] * 3 + ["bfloat16"] * 9
+    assert all(by_arm[arm] == ["float32", "bfloat16", "bfloat16"] for arm in LATER)
+
+
+def test_float32_stays_float32() -> None:
+    config = build_config({"train": {"precision": "float32"}})
+
+    assert {precision(step, config) for step in plan(config) if step.trains} == {"float32"}
