@@ -134,8 +134,9 @@ def optimiser_steps(frames: Iterable[int], config: RunConfig, arms: Iterable[Arm
 
 
 def seconds_a_step(site: Site, config: RunConfig) -> float:
-    """Seconds of an optimiser's step with all terms of phase 2, measured on a few batches."""
-    task = train_task(config, Step("phase2", 1, False, "phase2"), EQUAL, proximal_mu=0.0)
+    """Seconds of an optimiser's step with all terms of phase 2, measured on a few batches, as in most of its rounds."""
+    last = Step("phase2", config.phase2.rounds, True, "phase2")
+    task = train_task(config, last, EQUAL, proximal_mu=0.0)
     prepare_process(task.threads)
     few = site.data.train[: 4 * task.batch_size]
     model = Autoencoder(**task.model.model_dump()).to(site.device)
