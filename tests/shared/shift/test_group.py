@@ -4,24 +4,13 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from tests.shared.shift.conftest import SOURCES, groups
 
 from roiae.errors import Reason, RefusalError
 from roiae.shift.group import Group
-
-SOURCES = ("a", "b", "c")
-
-
-def groups(
-    sources: tuple[str, ...] = SOURCES, others: tuple[str, ...] = ("held",), about: str = "e"
-) -> dict[str, Group]:
-    private = {name: X25519PrivateKey.generate() for name in (*sources, *others)}
-    keys = {name: key.public_key().public_bytes_raw() for name, key in private.items()}
-    return {name: Group(name, key, sources, keys, about) for name, key in private.items()}
-
 
 GROUPS = groups()
 

@@ -1,42 +1,37 @@
 """What a hospital hears from the others, of whom one may send anything."""
 
-from collections.abc import Mapping
-
 import numpy as np
 import pytest
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from tests.shared.shift.conftest import SOURCES, groups
 
 from roiae.contract import Arrays
 from roiae.errors import Reason, RefusalError
-from roiae.shift.group import Group
+from roiae.shift.knn import prototypes
 from roiae.shift.messages import hear_statistics, tell_statistics
 
 DIM, FRAMES = 6, 40
-SOURCES = ("a", "b")
 SUBJECTS = tuple(f"S{index}" for index in range(FRAMES))
+GROUPS = groups()
+LATENTS = dict(zip(SOURCES, np.random.default_rng(0).normal(size=(len(SOURCES), FRAMES, DIM)), strict=True))
 
 
-@pytest.fixture
-def groups() -> dict[str, Group]:
-    private = {name: X25519PrivateKey.generate() for name in (*SOURCES, "held")}
-    keys = {name: key.public_key().public_bytes_raw() for name, key in private.items()}
-    return {name: Group(name, key, SOURCES, keys, "e") for name, key in private.items()}
-
-
-def sealed(groups: Mapping[str, Group], changed: Arrays | None = None) -> Arrays:
+def sealed(changed: Arrays | None = None) -> Arrays:
     """What the sources seal; the second of them with other arrays."""
-    rng = np.random.default_rng(0)
-    told = {s: tell_statistics(groups[s], "phase1", rng.normal(size=(FRAMES, DIM)), SUBJECTS) for s in SOURCES}
+    told = {s: tell_statistics(GROUPS[s], "phase1", LATENTS[s], SUBJECTS) for s in SOURCES}
     told["b"] |= changed or {}
-    return {f"statistics/{s}": groups[s].seal("statistics", told[s]) for s in SOURCES}
+    return {f"statistics/{s}": GROUPS[s].seal("statistics", told[s]) for s in SOURCES}
 
 
-def test_the_scatter_within_prototypes_is_heard_as_the_sum_of_all_sources(groups: dict[str, Group]) -> None:
-    """Its size is that of the prototypes' own scatters, and no source's part is heard."""
-    known = hear_statistics(groups["held"], "phase1", sealed(groups), DIM)
+def test_what_is_heard_of_all_prototypes_is_the_sum_of_the_sources_own() -> None:
+    first, *others = (prototypes(LATENTS[s], SUBJECTS) for s in SOURCES)
+    pooled = sum(others, first)
 
-    assert np.trace(known.prototypes.within) == pytest.approx(known.prototypes.frames @ known.prototypes.scatter)
-    assert known.prototypes.means.shape == (2 * FRAMES // 10, DIM)
+    heard = hear_statistics(GROUPS["held"], "phase1", sealed(), DIM).prototypes
+
+    np.testing.assert_array_equal(heard.means, pooled.means)
+    np.testing.assert_array_equal(heard.frames, pooled.frames)
+    np.testing.assert_allclose(heard.within, pooled.within, rtol=1e-12, atol=1e-15)
+    assert np.trace(heard.within) == pytest.approx(heard.frames @ heard.scatter)
 
 
 @pytest.mark.parametrize(
@@ -52,20 +47,18 @@ def test_the_scatter_within_prototypes_is_heard_as_the_sum_of_all_sources(groups
         ("prototype_frames", np.full(4, np.inf)),
     ],
 )
-def test_statistics_that_are_none_are_refused(
-    groups: dict[str, Group], part: str, value: np.typing.NDArray[np.generic]
-) -> None:
+def test_statistics_that_are_none_are_refused(part: str, value: np.typing.NDArray[np.generic]) -> None:
     with pytest.raises(RefusalError) as refusal:
-        hear_statistics(groups["held"], "phase1", sealed(groups, {f"phase1/told.{part}": value}), DIM)
+        hear_statistics(GROUPS["held"], "phase1", sealed({f"phase1/told.{part}": value}), DIM)
 
     assert refusal.value.reason is Reason.BAD_REQUEST
 
 
 @pytest.mark.parametrize("name", ["scatter", "within"])
-def test_a_masked_part_of_another_shape_is_refused(groups: dict[str, Group], name: str) -> None:
-    part = groups["b"].mask(f"phase1/{name}", np.zeros((DIM, DIM + 1)))
+def test_a_masked_part_of_another_shape_is_refused(name: str) -> None:
+    part = GROUPS["b"].mask(f"phase1/{name}", np.zeros((DIM, DIM + 1)))
 
     with pytest.raises(RefusalError) as refusal:
-        hear_statistics(groups["held"], "phase1", sealed(groups, {f"phase1/{name}": part}), DIM)
+        hear_statistics(GROUPS["held"], "phase1", sealed({f"phase1/{name}": part}), DIM)
 
     assert refusal.value.reason is Reason.BAD_REQUEST
