@@ -8,7 +8,7 @@ own minimum, and its small gradient tells how well phase 1 has converged, not ho
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from statistics import median
+from statistics import fmean, median
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ WEIGHT_RANGE = (1e-3, 1e3)
 def gradient_magnitudes(
     model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], terms: Iterable[str]
 ) -> dict[str, float]:
-    """g[t] = ‖mean over batches of ∇θ L_t‖₂ over all parameters, in the parameters' own precision.
+    """g[t] = √(mean over batches of ‖∇θ L_t‖²) over all parameters, in the parameters' own precision.
 
     Args:
         model: at the weights of interest; its gradients are left as they were.
@@ -32,18 +32,13 @@ def gradient_magnitudes(
         terms: names in `roiae.losses.TERMS`.
     """
     parameters = list(model.parameters())
-    sums = {term: [torch.zeros_like(p) for p in parameters] for term in terms}
-    count = 0
+    norms: dict[str, list[float]] = {term: [] for term in terms}
     for frames, rois in batches:
         recon = model(frames)
-        for term, total in sums.items():
+        for term, of_batches in norms.items():
             gradient = torch.autograd.grad(TERMS[term](recon, frames, rois), parameters, retain_graph=True)
-            torch._foreach_add_(total, gradient)
-        count += 1
-    return {
-        term: math.sqrt(sum(float(g.cpu().double().square().sum()) for g in total)) / count
-        for term, total in sums.items()
-    }
+            of_batches.append(float(nn.utils.get_total_norm(gradient)))
+    return {term: math.sqrt(fmean(norm**2 for norm in of_batches)) for term, of_batches in norms.items()}
 
 
 @dataclass(frozen=True)

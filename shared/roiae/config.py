@@ -93,7 +93,7 @@ class TrainConfig(_Section):
 
 
 class CalibrationConfig(_Section):
-    batches: int = Field(40, ge=1, le=1000, description="fixed training batches that the gradient is averaged over")
+    batches: int = Field(40, ge=1, le=1000, description="fixed training batches whose gradients are measured")
     max_ratio: float = Field(10.0, gt=1, description="bound on one site's magnitude against the others' median")
 
 
