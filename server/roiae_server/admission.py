@@ -37,8 +37,9 @@ def admit_update(reply: Reply, terms: Collection[str], expected: Arrays) -> Metr
 
 def admit_norm(trained: Arrays, sent: Arrays, max_norm: float) -> None:
     """Refuse an update whose L2 norm, over all arrays together, is beyond a bound."""
-    update = (trained[name].astype(np.float64) - array for name, array in sent.items())
-    if (norm := math.sqrt(sum(float(np.square(difference).sum()) for difference in update))) > max_norm:
+    with np.errstate(over="ignore"):  # infinite, and so beyond
+        norm = math.hypot(*(float(np.linalg.norm(trained[name] - array)) for name, array in sent.items()))
+    if norm > max_norm:
         raise RefusalError(Reason.TOO_LARGE, f"the update's norm {norm:.4g} is beyond {max_norm:g}")
 
 

@@ -34,7 +34,7 @@ def message(kind: str, **records: object) -> Message:
     content = {
         "ask": ConfigRecord({**ASK.to_record()}),
         "config": ConfigRecord({"task": "{}"}),
-        "arrays": ArrayRecord({"packed": Array(pack({"w": np.zeros(3, np.float32)}))}),
+        "arrays": ArrayRecord({"packed": Array(*pack({"w": np.zeros(3, np.float32)}))}),
     }
     kept = {name: record for name, record in {**content, **records}.items() if record is not None}
     return Message(RecordDict(kept), dst_node_id=1, message_type=kind)  # type: ignore[arg-type]

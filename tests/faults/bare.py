@@ -73,7 +73,7 @@ def send_handshake(grid: HttpGrid, node: int, request: str) -> str:
     )
     content = RecordDict(
         {
-            "arrays": ArrayRecord({"packed": Array(pack({}))}),
+            "arrays": ArrayRecord({"packed": Array(*pack({}))}),
             "config": ConfigRecord({"task": "{}"}),
             "ask": ConfigRecord({**ask.to_record()}),
         }

@@ -45,6 +45,20 @@ def test_strategies_aggregate_as_named(name: StrategyName, expected: float) -> N
     assert result["w"].dtype == np.float32
 
 
+@pytest.mark.parametrize("name", ["fedavg", "fedadam", "fedmedian"])
+def test_arrays_are_told_apart_by_name_whatever_their_order(name: StrategyName) -> None:
+    start: Arrays = {"b": np.zeros((2, 1), np.float32), "a": np.zeros(3, np.float32)}
+    ones, halves = np.full((2, 1), 1, np.float32), np.full(3, -0.5, np.float32)
+    config = StrategyConfig(name=name, server_learning_rate=1.0)
+
+    result = aggregated(
+        FlowerAggregator(config), 1, start, [({"b": ones, "a": halves}, 1), ({"a": halves, "b": ones}, 1)]
+    )
+
+    assert (result["a"] < -0.1).all() and (result["b"] > 0.1).all()
+    assert {name: array.shape for name, array in result.items()} == {"b": (2, 1), "a": (3,)}
+
+
 def test_fedavg_weighs_by_frames() -> None:
     result = aggregated(FlowerAggregator(StrategyConfig()), 1, START, updates([0.0, 4.0], [300, 100]))
 

@@ -34,7 +34,7 @@ def sealed(site: str, message: Message, reply: Reply | None = REPLY, key: str = 
     envelope = Envelope.model_validate(fields | changes)
     content = RecordDict()
     if reply:
-        content["arrays"] = ArrayRecord({"packed": Array(pack(reply.arrays))})
+        content["arrays"] = ArrayRecord({"packed": Array(*pack(reply.arrays))})
         content["metrics"] = MetricRecord({**reply.metrics, "seconds": reply.seconds})
     content["envelope"] = ConfigRecord({**envelope.to_record(seal(KEYS[key or site], envelope, reply))})
     return Message(content, reply_to=message)

@@ -53,13 +53,13 @@ def client_app(site_of: Callable[[Context], Site]) -> ClientApp:
 def read_request(message: Message) -> Request:
     content = message.content
     task = parse_task(message.metadata.message_type, str(content.config_records["config"]["task"]))
-    return Request(task, unpack(content.array_records["arrays"]["packed"].numpy()))
+    return Request(task, unpack(content.array_records["arrays"]["packed"].data))
 
 
 def reply_record(reply: Reply) -> RecordDict:
     return RecordDict(
         {
-            "arrays": ArrayRecord({"packed": Array(pack(reply.arrays))}),
+            "arrays": ArrayRecord({"packed": Array(*pack(reply.arrays))}),
             "metrics": MetricRecord({**reply.metrics, "seconds": reply.seconds}),
         }
     )

@@ -88,7 +88,7 @@ def answer(desk: HospitalDesk, message: Message) -> Message:
         content = message.content
         ask = Ask.from_record(content.config_records["ask"])
         task = str(content.config_records["config"]["task"])
-        arrays = unpack(content.array_records["arrays"]["packed"].numpy())
+        arrays = unpack(content.array_records["arrays"]["packed"].data)
     except (RefusalError, KeyError, TypeError, ValueError):
         log.warning("a request that is not of this contract was refused", exc_info=True)
         return Message(Error(CLIENT_APP_RAISED, Reason.BAD_REQUEST), reply_to=message)

@@ -18,7 +18,8 @@ from roiae.contract import NUM_EXAMPLES, Arrays
 from roiae_server.flower.grid import act_as_coordinator
 
 MEAN_IS_ENOUGH: frozenset[StrategyName] = frozenset({"fedavg", "fedprox", "fedadam"})
-STATE = ("m_t", "v_t")  # FedAdam's moments, each {name of an array: array}
+FLAT = "flat"  # what a strategy sees: all weights as one array, since each of these works on every weight by itself
+STATE = ("m_t", "v_t")  # FedAdam's moments, each {FLAT: array}
 
 
 def make_strategy(config: StrategyConfig) -> FedAvg:
@@ -46,8 +47,7 @@ class FlowerAggregator:
 
     def configure(self, round_: int, arrays: Arrays) -> float:
         self._fold = self._new_fold()
-        record = ArrayRecord({name: Array(array) for name, array in arrays.items()})
-        messages = list(self._strategy.configure_train(round_, record, ConfigRecord(), cast(Grid, _OneNode())))
+        messages = list(self._strategy.configure_train(round_, _record(arrays), ConfigRecord(), cast(Grid, _OneNode())))
         return cast(float, messages[0].content.config_records["config"].get("proximal-mu", 0.0))
 
     def add(self, arrays: Arrays, weight: float) -> None:
@@ -60,7 +60,7 @@ class FlowerAggregator:
         layout, _ = updates[0]
         self._fold = self._new_fold()
         assert record is not None, "a strategy answers None only to no replies"
-        return {name: record[name].numpy().astype(array.dtype) for name, array in layout.items()}
+        return _split(record[FLAT].numpy(), layout)
 
     @property
     def state(self) -> Arrays:
@@ -120,8 +120,19 @@ def _message(arrays: Arrays, weight: float) -> Message:
     asked = Message(RecordDict(), dst_node_id=1, message_type="train")
     content = RecordDict(
         {
-            "arrays": ArrayRecord({name: Array(np.ascontiguousarray(array)) for name, array in arrays.items()}),
+            "arrays": _record(arrays),
             "metrics": MetricRecord({NUM_EXAMPLES: weight}),
         }
     )
     return Message(content, reply_to=asked)
+
+
+def _record(arrays: Arrays) -> ArrayRecord:
+    return ArrayRecord({FLAT: Array(np.concatenate([arrays[name].ravel() for name in sorted(arrays)]))})
+
+
+def _split(flat: NDArray[Any], layout: Arrays) -> Arrays:
+    """The arrays that a record was made of, by the names, shapes and types of others like them."""
+    ends = np.cumsum([layout[name].size for name in sorted(layout)])
+    parts = dict(zip(sorted(layout), np.split(flat, ends[:-1]), strict=True))
+    return {name: parts[name].reshape(array.shape).astype(array.dtype, copy=False) for name, array in layout.items()}

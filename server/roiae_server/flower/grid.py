@@ -48,7 +48,8 @@ class GridTransport:
 
     def exchange(self, requests: Mapping[str, Request]) -> Iterator[Outcome]:
         act_as_coordinator()
-        records = {id(request): request_record(request) for request in requests.values()}  # mostly one for all sites
+        different = {id(request): request for request in requests.values()}  # mostly one for all sites
+        records = {key: request_record(request) for key, request in different.items()}
         messages = {
             site: Message(records[id(requests[site])], self._nodes[site], requests[site].kind)
             for site in sorted(requests)
@@ -134,7 +135,7 @@ def request_record(request: Request) -> RecordDict:
     """What a request's message carries."""
     return RecordDict(
         {
-            "arrays": ArrayRecord({"packed": Array(pack(request.arrays))}),
+            "arrays": ArrayRecord({"packed": Array(*pack(request.arrays))}),
             "config": ConfigRecord({"task": request.task.model_dump_json()}),
         }
     )
@@ -147,7 +148,7 @@ def read_reply(message: Message) -> Reply:
     """
     try:
         metrics = {name: float(value) for name, value in message.content.metric_records["metrics"].items()}  # type: ignore[arg-type]
-        arrays = unpack(message.content.array_records["arrays"]["packed"].numpy())
+        arrays = unpack(message.content.array_records["arrays"]["packed"].data)
         return Reply(metrics, arrays, metrics.pop("seconds"))
     except (KeyError, TypeError, ValueError):
         raise RefusalError(Reason.BAD_METRICS, "a part of the reply is missing or ill-typed") from None
