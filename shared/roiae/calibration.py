@@ -2,7 +2,8 @@
 
 Source: arXiv 2604.23839 (weights from the gradient magnitude of each term); DESIGN.md "Calibration" for the federated
 form. They are measured after a first round of phase 2 with equal weights: where phase 1 ends, MS-SSIM is close to its
-own minimum, and its small gradient tells how well phase 1 has converged, not how the terms compare (docs/RESULTS.md).
+own minimum, and its small gradient tells how well phase 1 has converged, not how the terms compare. A magnitude is that
+of batches: the mean gradient's swings with where a round happens to leave the model (docs/RESULTS.md has both).
 """
 
 import math
