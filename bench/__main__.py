@@ -19,8 +19,8 @@ from roiae.hardware import prepare_process
 
 RESULTS = Path(__file__).with_name("results.json")
 PICTURE = Path(__file__).parents[1] / "docs" / "profile.png"
-PEERS_JOB = {"sites": 2, "frames": 160, "count": 1}  # one round: the others are alike
-LITTLE = {"train": {"batch_size": 4}, "phase1": {"local_epochs": 1}}
+PEERS_JOB = {"sites": 2, "frames": 160, "count": 3}
+ONE_EPOCH = {"phase1": {"local_epochs": 1}}
 
 
 def main() -> None:
@@ -47,9 +47,9 @@ def main() -> None:
     _say("a job beside the plain loop")
     job = {
         "plain": rounds.measure("plain", **PEERS_JOB, batch_size=16),
-        "ours": rounds.measure("federation", **PEERS_JOB, settings={"train": {"batch_size": 16}}),
+        "ours": rounds.measure("federation", **PEERS_JOB, settings=ONE_EPOCH | {"train": {"batch_size": 16}}),
     }
-    results["job"] = {name: _size(run) for name, run in job.items()}
+    results["job"] = {name: _size(run) for name, run in job.items()} | _overhead(job["ours"])
     results["help_seconds"] = {name: _help(name) for name in ("roiae-server", "roiae-client")}
     results["machine"] |= {"load_after": round(os.getloadavg()[0], 1)}
     results["bench_seconds"] = time.perf_counter() - began
@@ -63,17 +63,23 @@ def _say(what: str) -> None:
 
 
 def _federation() -> dict[str, Any]:
-    default = rounds.measure("federation", sites=3, frames=160, count=2, settings={})
+    default = rounds.measure("federation", sites=3, frames=160, count=3, settings={})
     by_sites = {
-        str(sites): rounds.measure("federation", sites=sites, frames=8, count=1, settings=LITTLE)
+        str(sites): rounds.measure("federation", sites=sites, frames=8, count=1, settings=ONE_EPOCH)
         for sites in (2, 4, 16, 64)
     }
     return {
-        "overhead": quartiles(default["overheads"])[0],
-        "overhead_seconds": quartiles([w - s for w, s in zip(default["rounds"], default["work"], strict=True)])[0],
+        **_overhead(default),
         "memory_64_over_4": by_sites["64"]["memory"] / by_sites["4"]["memory"],
         "by_sites": {sites: _size(run) for sites, run in by_sites.items()},
     }
+
+
+def _overhead(run: dict[str, Any]) -> dict[str, float]:
+    """What the median round adds to the sites' work: its share of that, and seconds."""
+    seconds = [wall - work for wall, work in zip(run["rounds"], run["work"], strict=True)]
+    shares = [added / work for added, work in zip(seconds, run["work"], strict=True)]
+    return {"overhead": quartiles(shares)[0], "overhead_seconds": quartiles(seconds)[0]}
 
 
 def _size(run: dict[str, Any]) -> dict[str, float]:

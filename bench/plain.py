@@ -47,17 +47,16 @@ class PlainLoss(nn.Module):
         return (slopes.square().sum(1, keepdim=True) + EDGE_EPSILON**2).sqrt()
 
 
-def train(model: nn.Module, data: FrameSet, weights: dict[str, float], batch_size: int, epochs: int = 1) -> float:
-    """Train in place; the last loss."""
+def train(model: nn.Module, data: FrameSet, weights: dict[str, float], batch_size: int) -> float:
+    """Train in place for an epoch; the last loss."""
     frames = torch.from_numpy(data.frames).float()[:, None] / 255
     loader = DataLoader(TensorDataset(frames, torch.from_numpy(data.rois)), batch_size, shuffle=True)
     optimizer, criterion = torch.optim.Adam(model.parameters(), lr=1e-4), PlainLoss(weights)
     last = 0.0
-    for _ in range(epochs):
-        for frame, roi in loader:
-            loss = criterion(model(frame), frame, roi)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            last = loss.item()
+    for frame, roi in loader:
+        loss = criterion(model(frame), frame, roi)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        last = loss.item()
     return last

@@ -13,7 +13,7 @@ from typing import Any
 
 from bench import plain, samples
 from bench.timing import child
-from roiae.config import Role, RunConfig, build_config, merge
+from roiae.config import Role, build_config, merge
 from roiae.hardware import resolve
 from roiae.site import Site
 from roiae.training import initial_arrays
@@ -80,8 +80,7 @@ def federation(sites: int, frames: int, count: int, settings: dict[str, Any]) ->
         began = time.perf_counter()
         clock = rounds(hospitals, settings, count, Path(folder) / "run")
         wall = time.perf_counter() - began
-    overheads = [(wall - work) / work for wall, work in zip(clock.wall, clock.work, strict=True)]
-    return {"wall": wall, "rounds": clock.wall, "work": clock.work, "overheads": overheads, "memory": _peak()}
+    return {"wall": wall, "rounds": clock.wall, "work": clock.work, "memory": _peak()}
 
 
 def plain_job(sites: int, frames: int, count: int, batch_size: int) -> dict[str, Any]:
@@ -90,7 +89,7 @@ def plain_job(sites: int, frames: int, count: int, batch_size: int) -> dict[str,
     began = time.perf_counter()
     for _ in range(count):
         for frame_set in data:
-            plain.train(model, frame_set, samples.PHASE1, batch_size, epochs=RunConfig().phase1.local_epochs)
+            plain.train(model, frame_set, samples.PHASE1, batch_size)
     return {"wall": time.perf_counter() - began, "memory": _peak()}
 
 
