@@ -60,14 +60,16 @@ def phase_loss(
 
 def roi_l1_per_frame(recon: Tensor, frame: Tensor, roi: Tensor) -> Tensor:
     """[B], each frame's mean absolute intensity error inside its ROI."""
-    return _mean_inside((_crops(recon, roi, margin=0) - _crops(frame, roi, margin=0)).abs(), roi)
+    error = (_crops(recon, roi, margin=0) - _crops(frame, roi, margin=0)).abs()
+    return _mean_inside(error, _inside(error, roi))
 
 
 def roi_edge_per_frame(recon: Tensor, frame: Tensor, roi: Tensor) -> Tensor:
     """[B], each frame's mean absolute error of edge strength inside its ROI."""
     target = edge_strength(_crops(frame, roi, margin=1))
     error = (edge_strength(_crops(recon, roi, margin=1)) - target).abs()
-    return _mean_inside(error, roi) / _percentile_99(target, _inside(target, roi)).clamp_min(EDGE_FLOOR)
+    inside = _inside(target, roi)
+    return _mean_inside(error, inside) / _percentile_99(target, inside).clamp_min(EDGE_FLOOR)
 
 
 def edge_strength(crops: Tensor) -> Tensor:
@@ -114,6 +116,5 @@ def _inside(crops: Tensor, roi: Tensor) -> Tensor:
     return (down < height[:, None])[:, :, None] & (across < width[:, None])[:, None, :]
 
 
-def _mean_inside(crops: Tensor, roi: Tensor) -> Tensor:
-    inside = _inside(crops, roi)
+def _mean_inside(crops: Tensor, inside: Tensor) -> Tensor:
     return (crops * inside).sum(dim=(1, 2)) / inside.sum(dim=(1, 2))

@@ -118,12 +118,7 @@ class _OneNode:
 
 def _message(arrays: Arrays, weight: float) -> Message:
     asked = Message(RecordDict(), dst_node_id=1, message_type="train")
-    content = RecordDict(
-        {
-            "arrays": _record(arrays),
-            "metrics": MetricRecord({NUM_EXAMPLES: weight}),
-        }
-    )
+    content = RecordDict({"arrays": _record(arrays), "metrics": MetricRecord({NUM_EXAMPLES: weight})})
     return Message(content, reply_to=asked)
 
 
