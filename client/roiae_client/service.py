@@ -25,7 +25,6 @@ def start(folder: ClientFolder) -> None:
     with only_one(folder.state / LOCK, taken):
         new_secret(state.secret)
         state.forget()
-        port = free_port()
         said: tuple[bool, bool] | None = None
 
         def tick() -> bool:
@@ -35,9 +34,12 @@ def start(folder: ClientFolder) -> None:
                 print(_describe(folder, *now), flush=True)
             return True
 
-        services = _services(folder, f"{kit.host}:{kit.port}", state, port)
+        def services() -> list[Service]:
+            # A new port for every start: what took the old one in between may keep it.
+            return _services(folder, f"{kit.host}:{kit.port}", state, free_port())
+
         # Together: neither can go on with a request that the other has lost.
-        with Supervisor(services, folder.log, together=True) as supervisor:
+        with Supervisor(services(), folder.log, together=services) as supervisor:
             supervisor.run(tick)
 
 

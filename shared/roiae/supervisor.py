@@ -113,10 +113,13 @@ class Supervisor:
 
     Args:
         logs: the folder for their output, a file each.
-        together: whether all are started anew when one ends that was not idle.
+        together: makes the same services anew, which are all started when one has ended that was not idle; None where
+            each is started again by itself.
     """
 
-    def __init__(self, services: Sequence[Service], logs: Path, together: bool = False) -> None:
+    def __init__(
+        self, services: Sequence[Service], logs: Path, together: Callable[[], Sequence[Service]] | None = None
+    ) -> None:
         logs.mkdir(parents=True, exist_ok=True)
         self._together = together
         self._children = [_Child(service, logs) for service in services]
@@ -156,6 +159,8 @@ class Supervisor:
                 log.warning("%s ended with code %d and is started again", child.service.name, code)
                 if self._together and not child.service.idle(code):
                     self._end_beside(child)
+                    for each, service in zip(self._children, self._together(), strict=True):
+                        each.service = service
             time.sleep(TICK_SECONDS)
         return None
 

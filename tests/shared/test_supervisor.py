@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -49,22 +50,34 @@ def test_a_service_that_ends_is_started_again(tmp_path: Path) -> None:
         assert running.run(until(lambda: starts.exists() and len(starts.read_text()) >= 3)) is None
 
 
+def test_services_that_are_started_together_are_made_anew(tmp_path: Path) -> None:
+    """As with a port that another program has taken: the next start has another."""
+    starts, numbers = tmp_path / "starts", count(1)
+
+    def services() -> list[Service]:
+        said = f"open({str(starts)!r}, 'a').write('{next(numbers)} '); import time; time.sleep"
+        return [Service("brief", python(f"{said}(0.5)")), Service("lasting", python(f"{said}(60)"))]
+
+    with Supervisor(services(), tmp_path / "log", together=services) as running:
+        running.run(until(lambda: starts.exists() and starts.read_text().split()[:4] == ["1", "1", "2", "2"]))
+
+
 @pytest.mark.parametrize(("code", "starts"), [(1, "xx"), (76, "x")], ids=["at work", "idle"])
 def test_services_that_belong_together_are_started_anew_together(tmp_path: Path, code: int, starts: str) -> None:
-    count, endings = tmp_path / "count", tmp_path / "endings"
-    lasting = Service("lasting", python(f"open({str(count)!r}, 'a').write('x'); import time; time.sleep(60)"))
+    begun, endings = tmp_path / "begun", tmp_path / "endings"
+    lasting = Service("lasting", python(f"open({str(begun)!r}, 'a').write('x'); import time; time.sleep(60)"))
     ends_once = f"import os, time; os.path.exists({str(endings)!r}) and time.sleep(60); open({str(endings)!r}, 'w')"
     brief = Service(
         "brief", python(f"import time; time.sleep(0.5); {ends_once}; exit({code})"), idle=lambda it: it == 76
     )
 
-    with Supervisor([lasting, brief], tmp_path / "log", together=True) as running:
+    with Supervisor([lasting, brief], tmp_path / "log", together=lambda: [lasting, brief]) as running:
         running.run(until(endings.exists))
-        running.run(until(lambda: count.read_text() == starts))
+        running.run(until(lambda: begun.read_text() == starts))
         ticks = iter(range(50))
         running.run(lambda: next(ticks, None) is not None)
 
-    assert count.read_text() == starts
+    assert begun.read_text() == starts
 
 
 def test_work_that_is_over_ends_the_run_with_its_code_and_is_not_started_again(tmp_path: Path) -> None:
