@@ -131,7 +131,7 @@ def weights_table(runs: Sequence[tuple[Weights, list[Weights]]]) -> Iterable[str
             cells = [f"{each[0]:.2f} to {each[-1]:.2f}" for each in ranges]
             for term in CALIBRATED:
                 spread = mean(stdev(math.log(weights[name][term]) for weights in late) for _, late in runs)
-                cells.append(f"{spread:.0%}" if when == AFTER_A_ROUND else "")
+                cells.append(f"{spread:.0%}" if when == AFTER_A_ROUND else "–")
             yield f"| {name} | {when} | {' | '.join(cells)} |"
 
 
