@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from roiae.errors import CalibrationError
-from roiae.losses import TERMS
+from roiae.losses import TERMS, Comparison
 
 REFERENCE = "ms_ssim"  # the term whose weight is 1
 EQUAL = dict.fromkeys(TERMS, 1.0)  # weights of phase 2's first round, after which the magnitudes are measured
@@ -35,9 +35,9 @@ def gradient_magnitudes(
     parameters = list(model.parameters())
     norms: dict[str, list[float]] = {term: [] for term in terms}
     for frames, rois in batches:
-        recon = model(frames)
+        of = Comparison(model(frames), frames, rois)
         for term, of_batches in norms.items():
-            gradient = torch.autograd.grad(TERMS[term](recon, frames, rois), parameters, retain_graph=True)
+            gradient = torch.autograd.grad(TERMS[term](of), parameters, retain_graph=True)
             of_batches.append(float(nn.utils.get_total_norm(gradient)))
     return {term: math.sqrt(fmean(norm**2 for norm in of_batches)) for term, of_batches in norms.items()}
 

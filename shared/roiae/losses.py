@@ -5,6 +5,7 @@ Each term has a version per frame, which `metrics` shares: the metric ROI MAE is
 """
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from types import MappingProxyType
 
 import torch
@@ -15,35 +16,67 @@ from roiae.ms_ssim import exact, ms_ssim
 EDGE_FLOOR = 0.01  # least scale of a ROI's edges, intensity per px: a flat ROI does not turn noise into edges
 EDGE_EPSILON = 1e-3  # intensity per px, a quarter of a grey level: √ has a slope at zero
 
-Term = Callable[[Tensor, Tensor, Tensor], Tensor]
 
-
-def ms_ssim_loss(recon: Tensor, frame: Tensor, roi: Tensor) -> Tensor:
-    """1 − MS-SSIM of whole frames, mean over the batch; the ROI plays no part. Shapes as in `roi_l1`."""
-    return 1 - ms_ssim(recon, frame).mean()
-
-
-def roi_l1(recon: Tensor, frame: Tensor, roi: Tensor) -> Tensor:
-    """Mean absolute intensity error inside each frame's ROI.
+class Comparison:
+    """A batch of reconstructions beside their frames, whole and as crops, which are cut once for all terms.
 
     Args:
-        recon, frame: [B, 1, H, W], intensity in [0, 1].
+        recon, frame: [B, 1, H, W], intensity in [0, 1]; kept in float32, or float64.
         roi: [B, 4] boxes x0, y0, x1, y1 in pixels, end exclusive.
-
-    Returns:
-        Scalar, the mean over the batch of each frame's own mean: a large ROI weighs no more than a small one.
     """
-    return roi_l1_per_frame(recon, frame, roi).mean()
+
+    def __init__(self, recon: Tensor, frame: Tensor, roi: Tensor) -> None:
+        self.recon, self.frame, self.roi = exact(recon), exact(frame), roi
+
+    @cached_property
+    def crops(self) -> tuple[Tensor, Tensor]:
+        """Of each, the ROI with one more pixel on every side: [B, h + 2, w + 2], h × w the largest ROI.
+
+        Beyond the frame's border its last pixels repeat. Right of and below a smaller ROI comes what is no part of it.
+        """
+        _, _, height, width = self.frame.shape
+        columns, rows = (_places(self.roi, axis).clamp(0, side - 1) for axis, side in enumerate((width, height)))
+        places = rows[:, :, None] * width + columns[:, None, :]
+        recon, frame = (image.flatten(1).gather(1, places.flatten(1)) for image in (self.recon, self.frame))
+        return recon.view(places.shape), frame.view(places.shape)
+
+    @cached_property
+    def inside(self) -> Tensor:
+        """[B, h, w] whether a crop's pixel, without those on its sides, belongs to its frame's ROI."""
+        first, end = self.roi[:, :2], self.roi[:, 2:]
+        across, down = (torch.arange(int(longest), device=first.device) for longest in (end - first).amax(dim=0))
+        width, height = (end - first).unbind(dim=1)
+        return (down < height[:, None])[:, :, None] & (across < width[:, None])[:, None, :]
+
+    def mean_inside(self, crops: Tensor) -> Tensor:
+        """[B], the mean over each frame's ROI of [B, h, w]."""
+        return (crops * self.inside).sum(dim=(1, 2)) / self.inside.sum(dim=(1, 2))
 
 
-def roi_edge(recon: Tensor, frame: Tensor, roi: Tensor) -> Tensor:
+Term = Callable[[Comparison], Tensor]
+
+
+def ms_ssim_loss(of: Comparison) -> Tensor:
+    """1 − MS-SSIM of whole frames, mean over the batch; the ROI plays no part."""
+    return 1 - ms_ssim(of.recon, of.frame).mean()
+
+
+def roi_l1(of: Comparison) -> Tensor:
+    """Mean absolute intensity error inside each frame's ROI.
+
+    A scalar, the mean over the batch of each frame's own mean: a large ROI weighs no more than a small one.
+    """
+    return roi_l1_per_frame(of).mean()
+
+
+def roi_edge(of: Comparison) -> Tensor:
     """Mean absolute error of edge strength inside each frame's ROI, in units of the ROI's strong edges.
 
     Edge strength is the Sobel gradient's magnitude, |∇x| = √(gx² + gy² + ε²). Both maps are divided by the 99th
     percentile of the target's |∇x| inside the ROI, so that a dim frame's membrane counts as much as a bright one's.
-    Shapes as in `roi_l1`.
+    A scalar, as `roi_l1`.
     """
-    return roi_edge_per_frame(recon, frame, roi).mean()
+    return roi_edge_per_frame(of).mean()
 
 
 TERMS: Mapping[str, Term] = MappingProxyType({"ms_ssim": ms_ssim_loss, "roi_l1": roi_l1, "roi_edge": roi_edge})
@@ -52,24 +85,25 @@ TERMS: Mapping[str, Term] = MappingProxyType({"ms_ssim": ms_ssim_loss, "roi_l1":
 def phase_loss(
     weights: Mapping[str, float], recon: Tensor, frame: Tensor, roi: Tensor
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Σ w[t]·Lt over the phase's terms, and each Lt by name; a term without a weight is not computed."""
-    recon = exact(recon)  # once for all terms
-    terms = {name: TERMS[name](recon, frame, roi) for name in weights}
+    """Σ w[t]·Lt over the phase's terms, and each Lt by name; a term without a weight is not computed.
+
+    Shapes as in `Comparison`.
+    """
+    of = Comparison(recon, frame, roi)
+    terms = {name: TERMS[name](of) for name in weights}
     return torch.stack([weight * terms[name] for name, weight in weights.items()]).sum(), terms
 
 
-def roi_l1_per_frame(recon: Tensor, frame: Tensor, roi: Tensor) -> Tensor:
+def roi_l1_per_frame(of: Comparison) -> Tensor:
     """[B], each frame's mean absolute intensity error inside its ROI."""
-    error = (_crops(recon, roi, margin=0) - _crops(frame, roi, margin=0)).abs()
-    return _mean_inside(error, _inside(error, roi))
+    recon, frame = of.crops
+    return of.mean_inside((recon - frame)[:, 1:-1, 1:-1].abs())
 
 
-def roi_edge_per_frame(recon: Tensor, frame: Tensor, roi: Tensor) -> Tensor:
+def roi_edge_per_frame(of: Comparison) -> Tensor:
     """[B], each frame's mean absolute error of edge strength inside its ROI."""
-    target = edge_strength(_crops(frame, roi, margin=1))
-    error = (edge_strength(_crops(recon, roi, margin=1)) - target).abs()
-    inside = _inside(target, roi)
-    return _mean_inside(error, inside) / _percentile_99(target, inside).clamp_min(EDGE_FLOOR)
+    recon, target = (edge_strength(crops) for crops in of.crops)
+    return of.mean_inside((recon - target).abs()) / _percentile_99(target, of.inside).clamp_min(EDGE_FLOOR)
 
 
 def edge_strength(crops: Tensor) -> Tensor:
@@ -90,31 +124,7 @@ def _percentile_99(crops: Tensor, inside: Tensor) -> Tensor:
     return above.lerp(below, from_top.frac())
 
 
-def _crops(images: Tensor, roi: Tensor, *, margin: int) -> Tensor:
-    """Each frame's ROI with `margin` more pixels on every side, [B, h, w], the largest ROI's size.
-
-    Beyond the frame's border its last pixels repeat. Right of and below a smaller ROI follows what is no part of it.
-    """
-    images = exact(images)
-    _, _, height, width = images.shape
-    columns, rows = (_places(roi, axis, margin).clamp(0, side - 1) for axis, side in enumerate((width, height)))
-    places = rows[:, :, None] * width + columns[:, None, :]
-    return images.flatten(1).gather(1, places.flatten(1)).view(places.shape)
-
-
-def _places(roi: Tensor, axis: int, margin: int) -> Tensor:
-    """[B, longest side + 2·margin] pixels from each ROI's first one on, along x (0) or y (1)."""
+def _places(roi: Tensor, axis: int) -> Tensor:
+    """[B, longest side + 2] pixels from the one before each ROI's first on, along x (0) or y (1)."""
     first, end = roi[:, axis], roi[:, axis + 2]
-    longest = int((end - first).max())
-    return first[:, None] + torch.arange(-margin, longest + margin, device=roi.device)
-
-
-def _inside(crops: Tensor, roi: Tensor) -> Tensor:
-    """[B, h, w] whether a crop's pixel belongs to its frame's ROI."""
-    across, down = (torch.arange(side, device=roi.device) for side in (crops.shape[2], crops.shape[1]))
-    width, height = roi[:, 2] - roi[:, 0], roi[:, 3] - roi[:, 1]
-    return (down < height[:, None])[:, :, None] & (across < width[:, None])[:, None, :]
-
-
-def _mean_inside(crops: Tensor, inside: Tensor) -> Tensor:
-    return (crops * inside).sum(dim=(1, 2)) / inside.sum(dim=(1, 2))
+    return first[:, None] + torch.arange(-1, int((end - first).max()) + 1, device=roi.device)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from roiae.errors import Reason, RefusalError
-from roiae.losses import roi_edge_per_frame, roi_l1_per_frame
+from roiae.losses import Comparison, roi_edge_per_frame, roi_l1_per_frame
 from roiae.ms_ssim import ms_ssim
 from roiae.nt import find_borders
 
@@ -165,11 +165,12 @@ def quality(recon: Tensor, frame: Tensor, roi: Tensor) -> Quality:
         recon, frame: [B, 1, H, W], intensity in [0, 1].
         roi: [B, 4] boxes x0, y0, x1, y1 in pixels, end exclusive.
     """
+    of = Comparison(recon, frame, roi)
     return Quality(
         psnr=_total(psnr(recon, frame)),
         ms_ssim=_total(ms_ssim(recon, frame)),
-        roi_mae=_total(roi_l1_per_frame(recon, frame, roi)),
-        roi_edge_mae=_total(roi_edge_per_frame(recon, frame, roi)),
+        roi_mae=_total(roi_l1_per_frame(of)),
+        roi_edge_mae=_total(roi_edge_per_frame(of)),
         frames=len(frame),
     )
 

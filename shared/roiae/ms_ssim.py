@@ -55,20 +55,22 @@ class _Similarity(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, recon: Tensor, frame: Tensor) -> Tensor:
-        x, y = (image[:, 0].permute(1, 2, 0).contiguous() for image in (recon, frame))
-        pair = x.new_empty(2, *x.shape)
-        torch.add(x, y, out=pair[0])
-        torch.sub(x, y, out=pair[1])
+        x, y = (image[:, 0].permute(1, 2, 0) for image in (recon, frame))
+        maps = x.new_empty(4, *x.shape)  # s, d, and room for their squares
+        torch.add(x, y, out=maps[0])
+        torch.sub(x, y, out=maps[1])
         factors, saved = [], []
         last = len(SCALE_WEIGHTS) - 1
         for scale in range(last + 1):
             if scale:
-                pair = _halve(pair)
-            means = _blur(pair)
-            variances = _blur(pair * pair).addcmul_(means, means, value=-1)
-            similarity, by_maps = _similarity(means, variances, luminance=scale == last)
-            factors.append(similarity.mean(dim=(0, 1)))
-            saved += [pair, by_maps]
+                maps = _halve(maps)
+            torch.mul(maps[:2], maps[:2], out=maps[2:])
+            blurred = _blur(maps)
+            means, variances = blurred[:2], blurred[2:]
+            variances.addcmul_(means, means, value=-1)
+            factor, by_maps = _similarity(means, variances, luminance=scale == last)
+            factors.append(factor)
+            saved += [maps[:2], by_maps]
         if ctx.needs_input_grad[0]:
             ctx.save_for_backward(*saved)
         return torch.stack(factors)
@@ -81,33 +83,37 @@ class _Similarity(torch.autograd.Function):
         for scale in reversed(range(len(upstream))):
             (plus, minus), by_maps = saved[2 * scale : 2 * scale + 2]
             own, by_plus, by_minus = _spread(by_maps)
-            pixels = by_maps[0, ..., 0].numel()
-            own.addcmul_(plus, by_plus).addcmul_(minus, by_minus).mul_(upstream[scale] * (4 / pixels))
+            own.addcmul_(plus, by_plus, value=-1).addcmul_(minus, by_minus, value=-1)
+            own.mul_(upstream[scale] * (-4 / by_maps[0, ..., 0].numel()))
             gradient = own if gradient is None else _add_quarters(own, gradient)
         assert gradient is not None
         return gradient.permute(2, 0, 1)[:, None].contiguous(), None
 
 
 def _similarity(means: Tensor, variances: Tensor, *, luminance: bool) -> tuple[Tensor, Tensor]:
-    """One scale's cs, or cs·l, [H, W, B], and a quarter of its gradient's three maps: by μs and μd, by Vs, by Vd."""
+    """The mean of one scale's cs, or cs·l, [B], and a quarter of each pixel's gradient, [3, H, W, B].
+
+    The gradient's maps: −(∂/∂μs + ∂/∂μd), ∂/∂Vs, ∂/∂Vd.
+    """
     by_maps = means.new_empty(3, *means.shape[1:])
-    similarity, by_variances = _contrast(variances, C2, by_maps[1:])
-    torch.mul(means[0], by_variances[0], out=by_maps[0]).addcmul_(means[1], by_variances[1]).neg_()
-    if luminance:
-        bright, by_squares = _contrast(means * means, C1, torch.empty_like(means))
-        by_maps *= bright
-        by_maps[0].addcmul_(similarity, (means * by_squares).sum(dim=0))
-        similarity *= bright
-    return similarity, by_maps
+    lost, by_variances = _contrast(variances, C2, by_maps[1:])
+    torch.mul(means[0], by_variances[0], out=by_maps[0]).addcmul_(means[1], by_variances[1])
+    if not luminance:
+        return 1 - 2 * lost.mean(dim=(0, 1)), by_maps
+    darkened, by_squares = _contrast(means * means, C1, torch.empty_like(means))
+    structure, brightness = 1 - 2 * lost, 1 - 2 * darkened
+    by_maps *= brightness
+    by_maps[0].addcmul_(structure, (means * by_squares).sum(dim=0), value=-1)
+    return (structure * brightness).mean(dim=(0, 1)), by_maps
 
 
 def _contrast(of: Tensor, constant: float, derivatives: Tensor) -> tuple[Tensor, Tensor]:
-    """(a − b + 2c) / (a + b + 2c) of two maps a and b, and half its derivatives by them, written where they belong."""
+    """Half of what (a − b + 2c) / (a + b + 2c) lacks of 1, and half its derivatives by a and b, written there."""
     inverse = torch.add(of[0], of[1]).add_(2 * constant).reciprocal_()
     share = of[1] * inverse
     torch.mul(share, inverse, out=derivatives[0])
     torch.sub(derivatives[0], inverse, out=derivatives[1])
-    return share.mul_(-2).add_(1), derivatives
+    return share, derivatives
 
 
 def _blur(maps: Tensor) -> Tensor:
@@ -149,9 +155,11 @@ def _window(channels: int, dtype: torch.dtype, device: torch.device) -> Tensor:
 
 
 def _halve(maps: Tensor) -> Tensor:
-    """The mean of each two by two pixels, [maps, H, W, B] → [maps, H/2, W/2, B]."""
-    rows = maps[:, ::2] + maps[:, 1::2]
-    return (rows[:, :, ::2] + rows[:, :, 1::2]).mul_(0.25)
+    """The mean of each two by two pixels of s and d, and room for their squares: [4, H, W, B] → [4, H/2, W/2, B]."""
+    rows = maps[:2, ::2] + maps[:2, 1::2]
+    halves = maps.new_empty(4, maps.shape[1] // 2, maps.shape[2] // 2, maps.shape[3])
+    torch.add(rows[:, :, ::2], rows[:, :, 1::2], out=halves[:2]).mul_(0.25)
+    return halves
 
 
 def _add_quarters(gradient: Tensor, coarse: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from roiae.calibration import EQUAL
 from roiae.config import Role, build_config, read_settings
 from roiae.contract import Request
 from roiae.data.site_data import SiteData
-from roiae.losses import TERMS
+from roiae.losses import TERMS, Comparison
 from roiae.model import Autoencoder
 from roiae.site import Site
 from roiae_server.federation import train_task
@@ -99,7 +99,7 @@ def test_the_recorded_magnitudes_are_those_after_a_round_with_equal_weights(
         first, rois = own.train.batch(np.arange(min(8, len(own.train))))
         for term, loss in TERMS.items():
             model.zero_grad()
-            loss(model(first), first, rois).backward()  # type: ignore[no-untyped-call]
+            loss(Comparison(model(first), first, rois)).backward()  # type: ignore[no-untyped-call]
             norm = sum(float(p.grad.square().sum()) for p in model.parameters() if p.grad is not None) ** 0.5
             assert calibration["magnitudes"][name][term] == pytest.approx(norm, rel=1e-4)
     overall = calibration["global"]

@@ -11,7 +11,7 @@ from torch import nn
 from roiae.calibration import calibrate, gradient_magnitudes
 from roiae.data.site_data import FrameSet
 from roiae.errors import CalibrationError
-from roiae.losses import TERMS
+from roiae.losses import TERMS, Comparison
 from roiae.training import calibration_batches
 
 
@@ -44,7 +44,7 @@ def test_magnitudes_equal_finite_differences_of_each_batchs_loss(
             for sign in (1, -1):
                 with torch.no_grad():
                     parameter.add_(sign * step)
-                    losses.append(float(TERMS[term](model(frames), frames, rois)))
+                    losses.append(float(TERMS[term](Comparison(model(frames), frames, rois))))
                     parameter.sub_(sign * step)
             slopes.append((losses[0] - losses[1]) / (2 * step))
         squares.append(math.hypot(*slopes) ** 2)

@@ -6,7 +6,7 @@ from pytorch_msssim import MS_SSIM
 from scipy import ndimage
 from torch import Tensor
 
-from roiae.losses import EDGE_EPSILON, EDGE_FLOOR, TERMS, ms_ssim_loss, phase_loss, roi_edge, roi_l1
+from roiae.losses import EDGE_EPSILON, EDGE_FLOOR, TERMS, Comparison, ms_ssim_loss, phase_loss, roi_edge, roi_l1
 from roiae.ms_ssim import ms_ssim
 
 Array = npt.NDArray[np.float64]
@@ -57,7 +57,7 @@ def test_ms_ssim_equals_pytorch_msssim_in_value_and_gradient(kind: str, size: in
     recon, frame = pair(kind, size)
     ours, theirs = recon.clone().requires_grad_(), recon.clone().requires_grad_()
     reference = 1 - MS_SSIM(data_range=1, size_average=True, channel=1)(theirs, frame)
-    loss = ms_ssim_loss(ours, frame, THREE_BOXES)
+    loss = ms_ssim_loss(Comparison(ours, frame, THREE_BOXES))
 
     loss.backward()  # type: ignore[no-untyped-call]
     reference.backward()
@@ -78,7 +78,7 @@ def test_ms_ssim_of_a_negative_has_a_finite_gradient() -> None:
     frame = structured(2, 192, seed=5)
     recon = (1 - frame).requires_grad_()
 
-    loss = ms_ssim_loss(recon, frame, THREE_BOXES)
+    loss = ms_ssim_loss(Comparison(recon, frame, THREE_BOXES))
     loss.backward()  # type: ignore[no-untyped-call]
 
     assert loss.item() == 1 - MS_SSIM(data_range=1, size_average=True, channel=1)(recon, frame).item()
@@ -109,8 +109,10 @@ def test_roi_terms_equal_a_slow_computation_on_the_whole_frame(box: tuple[int, i
     recon, frame = (image.double() for image in pair("structured", 192, batch=1))
     roi = torch.tensor([box])
 
-    assert roi_l1(recon, frame, roi).item() == pytest.approx(slow_roi_l1(recon[0, 0].numpy(), frame[0, 0].numpy(), box))
-    assert roi_edge(recon, frame, roi).item() == pytest.approx(
+    assert roi_l1(Comparison(recon, frame, roi)).item() == pytest.approx(
+        slow_roi_l1(recon[0, 0].numpy(), frame[0, 0].numpy(), box)
+    )
+    assert roi_edge(Comparison(recon, frame, roi)).item() == pytest.approx(
         slow_roi_edge(recon[0, 0].numpy(), frame[0, 0].numpy(), box)
     )
 
@@ -118,9 +120,9 @@ def test_roi_terms_equal_a_slow_computation_on_the_whole_frame(box: tuple[int, i
 @pytest.mark.parametrize("name", ["roi_l1", "roi_edge"])
 def test_a_large_roi_weighs_no_more_than_a_small_one(name: str) -> None:
     recon, frame = pair("structured", 192, batch=3)
-    alone = [TERMS[name](recon[i : i + 1], frame[i : i + 1], THREE_BOXES[i : i + 1]) for i in range(3)]
+    alone = [TERMS[name](Comparison(recon[i : i + 1], frame[i : i + 1], THREE_BOXES[i : i + 1])) for i in range(3)]
 
-    torch.testing.assert_close(TERMS[name](recon, frame, THREE_BOXES), torch.stack(alone).mean())
+    torch.testing.assert_close(TERMS[name](Comparison(recon, frame, THREE_BOXES)), torch.stack(alone).mean())
 
 
 @pytest.mark.parametrize(("name", "reach"), [("roi_l1", 0), ("roi_edge", 1)])
@@ -130,9 +132,9 @@ def test_roi_terms_ignore_what_lies_beyond_their_reach(name: str, reach: int) ->
     near = torch.zeros_like(frame, dtype=torch.bool)
     near[..., 100 - reach : 118 + reach, 40 - reach : 150 + reach] = True
 
-    elsewhere = TERMS[name](torch.where(near, recon, 0.5), torch.where(near, frame, 0.1), roi)
+    elsewhere = TERMS[name](Comparison(torch.where(near, recon, 0.5), torch.where(near, frame, 0.1), roi))
 
-    torch.testing.assert_close(elsewhere, TERMS[name](recon, frame, roi), rtol=0, atol=0)
+    torch.testing.assert_close(elsewhere, TERMS[name](Comparison(recon, frame, roi)), rtol=0, atol=0)
 
 
 def test_roi_edge_sees_the_pixels_just_outside_the_roi() -> None:
@@ -141,14 +143,16 @@ def test_roi_edge_sees_the_pixels_just_outside_the_roi() -> None:
     changed = recon.clone()
     changed[..., 99, 40:150] = 1.0
 
-    assert roi_edge(changed, frame, roi) != roi_edge(recon, frame, roi)
+    assert roi_edge(Comparison(changed, frame, roi)) != roi_edge(Comparison(recon, frame, roi))
 
 
 def test_roi_edge_counts_a_dim_frames_membrane_as_much_as_a_bright_ones() -> None:
     recon, frame = pair("structured", 192, batch=1)
     roi = torch.tensor([BOXES["inside"]])
 
-    assert roi_edge(recon / 2, frame / 2, roi).item() == pytest.approx(roi_edge(recon, frame, roi).item(), rel=0.01)
+    assert roi_edge(Comparison(recon / 2, frame / 2, roi)).item() == pytest.approx(
+        roi_edge(Comparison(recon, frame, roi)).item(), rel=0.01
+    )
 
 
 @pytest.mark.parametrize("name", list(TERMS))
@@ -158,14 +162,16 @@ def test_gradients_agree_with_finite_differences(name: str) -> None:
     frame = torch.rand(2, 1, size, size, generator=generator, dtype=torch.float64)
     recon = (0.7 * frame + 0.2 * torch.rand(frame.shape, generator=generator, dtype=torch.float64)).requires_grad_()
     roi = torch.tensor([[2, 3, 9, 8], [0, 5, 12, 6]])
-    loss = TERMS[name](recon, frame, roi)
+    loss = TERMS[name](Comparison(recon, frame, roi))
     (gradient,) = torch.autograd.grad(loss, recon)
 
     for _ in range(5):
         direction = torch.randn(frame.shape, generator=generator, dtype=torch.float64)
         step = 1e-7 * direction
         with torch.no_grad():
-            slope = (TERMS[name](recon + step, frame, roi) - TERMS[name](recon - step, frame, roi)) / 2e-7
+            slope = (
+                TERMS[name](Comparison(recon + step, frame, roi)) - TERMS[name](Comparison(recon - step, frame, roi))
+            ) / 2e-7
         assert slope.item() == pytest.approx((gradient * direction).sum().item(), rel=1e-4, abs=1e-7)
 
 
@@ -175,7 +181,7 @@ def test_constant_frames_give_finite_losses_and_gradients(name: str, level: floa
     frame = torch.full((3, 1, 192, 192), level)
     recon = torch.full_like(frame, 0.5, requires_grad=True)
 
-    loss = TERMS[name](recon, frame, THREE_BOXES)
+    loss = TERMS[name](Comparison(recon, frame, THREE_BOXES))
     loss.backward()  # type: ignore[no-untyped-call]
 
     assert loss.isfinite()
@@ -189,10 +195,10 @@ def test_terms_are_computed_in_float32_under_autocast(name: str) -> None:
     recon = recon.bfloat16()
 
     with torch.autocast("cpu", torch.bfloat16):
-        loss = TERMS[name](recon, frame, THREE_BOXES)
+        loss = TERMS[name](Comparison(recon, frame, THREE_BOXES))
 
     assert loss.dtype == torch.float32
-    torch.testing.assert_close(loss, TERMS[name](recon.float(), frame, THREE_BOXES), rtol=0, atol=0)
+    torch.testing.assert_close(loss, TERMS[name](Comparison(recon.float(), frame, THREE_BOXES)), rtol=0, atol=0)
 
 
 def test_a_phase_is_the_weighted_sum_of_its_terms() -> None:
@@ -210,4 +216,4 @@ def test_a_phase_computes_only_the_terms_in_its_table() -> None:
     loss, terms = phase_loss({"ms_ssim": 1.0}, recon, frame, THREE_BOXES)
 
     assert list(terms) == ["ms_ssim"]
-    torch.testing.assert_close(loss, ms_ssim_loss(recon, frame, THREE_BOXES))
+    torch.testing.assert_close(loss, ms_ssim_loss(Comparison(recon, frame, THREE_BOXES)))

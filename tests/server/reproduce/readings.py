@@ -23,7 +23,7 @@ from torch import Tensor
 from roiae.calibration import EQUAL, REFERENCE, calibrate
 from roiae.config import RunConfig, build_config, merge
 from roiae.contract import Arrays, Request
-from roiae.losses import TERMS
+from roiae.losses import TERMS, Comparison
 from roiae.model import Autoencoder
 from roiae.site import Site
 from roiae.training import calibration_batches, load_arrays
@@ -79,10 +79,9 @@ def weights_by_reading(config: RunConfig, arrays: Arrays, sources: Sequence[Site
     for site in sources:
         by_term: dict[str, list[Sequence[Tensor]]] = {term: [] for term in TERMS}
         for frames, rois in calibration_batches(site.data.train, config.train.batch_size, config.calibration.batches):
-            recon = model(frames)
+            of = Comparison(model(frames), frames, rois)
             for term, gradients in by_term.items():
-                loss = TERMS[term](recon, frames, rois)
-                gradients.append(torch.autograd.grad(loss, list(model.parameters()), retain_graph=True))
+                gradients.append(torch.autograd.grad(TERMS[term](of), list(model.parameters()), retain_graph=True))
         for name, norm in READINGS.items():
             magnitudes[name][site.name] = {term: norm(gradients) for term, gradients in by_term.items()}
     frames_of = {site.name: len(site.data.train) for site in sources}
