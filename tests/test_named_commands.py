@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import typer.main
+from typer.testing import CliRunner
 
 from roiae_client import cli as client
 from roiae_server import cli as server
@@ -30,3 +31,11 @@ def test_every_command_that_is_named_exists(program: str, app: typer.Typer) -> N
 
     assert {word for word, _ in named} >= {"start", "status", "report"}
     assert not [(word, where) for word, where in sorted(named) if word not in there]
+
+
+@pytest.mark.parametrize(("app", "command"), [(client.app, "check"), (server.app, "simulate")])
+def test_help_says_what_is_required_and_what_the_default_is_in_plain_text(app: typer.Typer, command: str) -> None:
+    page = CliRunner().invoke(app, [command, "--help"]).stdout
+
+    assert re.search(r" \[(required|default:)", page)
+    assert "\\" not in page

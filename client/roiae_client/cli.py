@@ -2,14 +2,12 @@
 
 import sys
 
-import typer
-
-from roiae.cli import run_app
+from roiae.cli import new_app, run_app
 from roiae_client import data_commands, doctor, enrol_commands, service_commands
 from roiae_client.ledger_command import ledger
 from roiae_client.report_command import report
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = new_app()
 doctor.register(app)
 enrol_commands.register(app)
 service_commands.register(app)

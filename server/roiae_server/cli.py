@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from roiae.cli import run_app
+from roiae.cli import new_app, run_app
 from roiae_server import doctor, enrol_commands, run_commands
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = new_app()
 doctor.register(app)
 enrol_commands.register(app)
 run_commands.register(app)

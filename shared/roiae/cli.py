@@ -6,7 +6,19 @@ import sys
 from collections.abc import Callable
 from types import FrameType
 
+import typer
+import typer.core
+
 from roiae.errors import RoiaeError
+
+
+def new_app() -> typer.Typer:
+    """A command line that helps in plain text."""
+    # With rich installed, the last Typer that Flower allows escapes brackets for a markup that is off: \[required].
+    typer.core.HAS_RICH = False
+    return typer.Typer(
+        add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
+    )
 
 
 def run_app(app: Callable[..., object], name: str) -> int:
