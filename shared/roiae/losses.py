@@ -43,9 +43,9 @@ class Comparison:
     @cached_property
     def inside(self) -> Tensor:
         """[B, h, w] whether a crop's pixel, without those on its sides, belongs to its frame's ROI."""
-        first, end = self.roi[:, :2], self.roi[:, 2:]
-        across, down = (torch.arange(int(longest), device=first.device) for longest in (end - first).amax(dim=0))
-        width, height = (end - first).unbind(dim=1)
+        _, tallest, widest = self.crops[0].shape
+        across, down = (torch.arange(side - 2, device=self.roi.device) for side in (widest, tallest))
+        width, height = (self.roi[:, 2:] - self.roi[:, :2]).unbind(dim=1)
         return (down < height[:, None])[:, :, None] & (across < width[:, None])[:, None, :]
 
     def mean_inside(self, crops: Tensor) -> Tensor:

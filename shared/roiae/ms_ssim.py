@@ -108,7 +108,7 @@ def _similarity(means: Tensor, variances: Tensor, *, luminance: bool) -> tuple[T
 
 
 def _contrast(of: Tensor, constant: float, derivatives: Tensor) -> tuple[Tensor, Tensor]:
-    """Half of what (a − b + 2c) / (a + b + 2c) lacks of 1, and half its derivatives by a and b, written there."""
+    """Half of what (a − b + 2c) / (a + b + 2c) lacks of 1, and half its derivatives by a and b, written into those."""
     inverse = torch.add(of[0], of[1]).add_(2 * constant).reciprocal_()
     share = of[1] * inverse
     torch.mul(share, inverse, out=derivatives[0])
