@@ -35,7 +35,6 @@ TINY = {
     "train.batch_size": 8,
     "train.threads": 1,
     "train.learning_rate": 1e-4,  # of eight latent numbers more training leaves under four
-    "calibration.batches": 1,
     "privacy.min_subjects": 10,
     "privacy.min_scored_frames": 2,
     "shift.k": 20,

@@ -15,11 +15,11 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from rich.console import Console
 from rich.table import Table
 
+from roiae.calibration import EQUAL
 from roiae.config import Role, RunConfig
 from roiae.contract import (
     TASKS,
     Arrays,
-    CalibrateTask,
     EvaluateTask,
     KeysTask,
     ProbeTask,
@@ -31,7 +31,6 @@ from roiae.contract import (
 )
 from roiae.envelope import NO_LINES, ROIAE, Ask
 from roiae.kit import PROTOCOL
-from roiae.losses import TERMS
 from roiae.model import Autoencoder
 from roiae.shift.group import Group
 from roiae.shift.knn import LEAST_PROTOTYPE_SUBJECTS
@@ -101,8 +100,6 @@ class _Questions:
         match kind:
             case "train":
                 return self._train(), self._weights
-            case "query.calibrate":
-                return CalibrateTask(**common, terms=tuple(TERMS), batches=2), self._weights
             case "evaluate":
                 return EvaluateTask(**common), self._weights
             case "query.keys":
@@ -125,7 +122,7 @@ class _Questions:
         train = _RUN.train
         return TrainTask(
             **self._common,
-            weights={"ms_ssim": 1.0},
+            weights=EQUAL,
             learning_rate=train.learning_rate,
             local_epochs=1,
             optimizer=train.optimizer,
@@ -136,6 +133,7 @@ class _Questions:
             precision="float32",
             seed=_RUN.seed,
             round=1,
+            measure=True,
         )
 
     @property

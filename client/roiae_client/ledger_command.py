@@ -16,7 +16,6 @@ _WIDTH = 160  # of a table that goes into a file or a pipe
 _ASKED = {
     "train": "train the model on our frames",
     "evaluate": "measure the model's quality here",
-    "query.calibrate": "size of the loss terms' gradients",
     "query.keys": "a public key, to take part in domain-shift scores",
     "query.statistics": "statistics of our latents, sealed for the other hospitals",
     "query.probe": "one step of the provenance probe, sealed likewise",

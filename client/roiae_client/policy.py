@@ -5,7 +5,7 @@ import math
 import numpy as np
 import torch
 
-from roiae.contract import Arrays, CalibrateTask, Request, Task, TrainTask
+from roiae.contract import Arrays, Request, Task, TrainTask
 from roiae.data.site_data import SiteData
 from roiae.errors import Reason, RefusalError
 from roiae.model import Autoencoder
@@ -35,12 +35,12 @@ def check_task(task: Task, limits: Limits) -> None:
 
 
 def check_data(task: Task, data: SiteData, limits: Limits) -> None:
-    """Enough frames, subjects and steps stand behind an update or a gradient.
+    """Enough frames, subjects and steps stand behind an update.
 
     Raises:
         RefusalError: `no-frames`, `few-subjects`, or `not-allowed` for too few optimiser steps.
     """
-    if not isinstance(task, TrainTask | CalibrateTask):
+    if not isinstance(task, TrainTask):
         return
     frames, subjects = len(data.train), len(set(data.train.subjects))
     if frames < limits.min_frames:
@@ -49,10 +49,9 @@ def check_data(task: Task, data: SiteData, limits: Limits) -> None:
     if subjects < limits.min_subjects:
         message = f"{subjects} training subjects; limits.min_subjects is {limits.min_subjects}"
         raise RefusalError(Reason.FEW_SUBJECTS, message)
-    if isinstance(task, TrainTask):
-        steps = task.local_epochs * math.ceil(frames / task.batch_size)
-        if steps < limits.min_local_steps:
-            raise _not_allowed(f"an update of {steps} local steps", "min_local_steps", limits.min_local_steps)
+    steps = task.local_epochs * math.ceil(frames / task.batch_size)
+    if steps < limits.min_local_steps:
+        raise _not_allowed(f"an update of {steps} local steps", "min_local_steps", limits.min_local_steps)
 
 
 def clip_update(sent: Arrays, trained: Arrays, max_norm: float | None) -> tuple[Arrays, float]:

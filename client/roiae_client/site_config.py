@@ -12,10 +12,8 @@ from roiae.kit import Name
 SITE_CONFIG = "site.yaml"
 
 # Statistics, probe steps and scores tell more of a site's latents than sums of errors do: see docs/SHIFT.md.
-RequestKind = Literal[
-    "train", "evaluate", "query.calibrate", "query.keys", "query.statistics", "query.probe", "query.scores"
-]
-ALLOWED_BY_DEFAULT: tuple[RequestKind, ...] = ("train", "evaluate", "query.calibrate")
+RequestKind = Literal["train", "evaluate", "query.keys", "query.statistics", "query.probe", "query.scores"]
+ALLOWED_BY_DEFAULT: tuple[RequestKind, ...] = ("train", "evaluate")
 
 
 class _Section(BaseModel):

@@ -4,12 +4,12 @@ Each check returns the reply's numbers as `rounds.jsonl` records them, and raise
 """
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from roiae.contract import NUM_EXAMPLES, SHIFT_ARMS, VALIDATION, Arrays, Reply, check_arrays
+from roiae.contract import GRADIENT, NUM_EXAMPLES, SHIFT_ARMS, VALIDATION, Arrays, Reply, TrainTask, check_arrays
 from roiae.errors import Reason, RefusalError
 from roiae.metrics import Evaluation, Quality
 from roiae.shift.group import KEY_BYTES
@@ -24,13 +24,14 @@ Admit = Callable[[Reply], Metrics]
 MOST_FRAMES = 10_000_000  # that one site scores
 
 
-def admit_update(reply: Reply, terms: Collection[str], expected: Arrays) -> Metrics:
-    """An answer to `train`: arrays of the expected layout, a loss a term, and the quality of what was received."""
+def admit_update(reply: Reply, task: TrainTask, expected: Arrays) -> Metrics:
+    """An answer to `train`: arrays of the expected layout, what was asked of each term, the quality of the received."""
     check_arrays(reply.arrays, expected)
     metrics, sums = dict(reply.metrics), {}
     for name in [name for name in metrics if name.startswith(VALIDATION)]:
         sums[name.removeprefix(VALIDATION)] = metrics.pop(name)
-    _check_numbers(metrics, {NUM_EXAMPLES, "frames_a_second", "loss", *terms})
+    measured = {f"{GRADIENT}{term}" for term in task.weights} if task.measure else set()
+    _check_numbers(metrics, {NUM_EXAMPLES, "frames_a_second", "loss", *task.weights, *measured})
     means = _means(Quality.from_sums(sums))
     return metrics | {f"{VALIDATION}{name}": mean for name, mean in means.items()}
 
@@ -43,16 +44,10 @@ def admit_norm(trained: Arrays, sent: Arrays, max_norm: float) -> None:
         raise RefusalError(Reason.TOO_LARGE, f"the update's norm {norm:.4g} is beyond {max_norm:g}")
 
 
-def admit_magnitudes(reply: Reply, terms: Collection[str]) -> Metrics:
-    """An answer to `calibrate`: a finite magnitude for each term, and no arrays."""
-    _check_empty(reply.arrays)
-    _check_numbers(reply.metrics, {NUM_EXAMPLES, *terms})
-    return dict(reply.metrics)
-
-
 def admit_evaluation(reply: Reply) -> Metrics:
     """An answer to `evaluate`: sums of quality and of the NT's readings over at least one frame, and no arrays."""
-    _check_empty(reply.arrays)
+    if reply.arrays:
+        raise RefusalError(Reason.ARRAYS_MISMATCH, "arrays came with an answer that has none")
     total = Evaluation.from_sums(reply.metrics)
     return _means(total.quality) | total.nt.means()
 
@@ -112,11 +107,6 @@ def _admit_reading(arm: str, arrays: Arrays, frames: int) -> Arrays:
     if any(h.shape != (BINS,) or h.min() < 0 or h.sum() != frames for h in histograms) or reading.frames != frames:
         raise RefusalError(Reason.BAD_METRICS, "the probe's reading does not count the frames that were scored")
     return to_arrays(f"{arm}/reading", reading)
-
-
-def _check_empty(arrays: Arrays) -> None:
-    if arrays:
-        raise RefusalError(Reason.ARRAYS_MISMATCH, "arrays came with an answer that has none")
 
 
 def _check_numbers(metrics: Mapping[str, float], names: set[str]) -> None:

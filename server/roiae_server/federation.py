@@ -1,4 +1,4 @@
-"""The run, step by step: phase 1, phase 2 with its calibration, the control, score and shift. Knows sites only by name.
+"""The run, step by step: phase 1, phase 2, which calibrates itself, the control, score and shift. Knows sites by name.
 
 Every step asks, checks, and commits. What a step needs of the steps before it is in the run folder, so a run killed
 anywhere goes on from the step it was in, and ends with the same bytes.
@@ -11,10 +11,10 @@ from typing import Any, Literal, Protocol
 from roiae.calibration import EQUAL, REFERENCE, calibrate
 from roiae.config import Role, RunConfig
 from roiae.contract import (
+    GRADIENT,
     NUM_EXAMPLES,
     SHIFT_ARMS,
     Arrays,
-    CalibrateTask,
     EvaluateTask,
     Reply,
     Request,
@@ -22,12 +22,11 @@ from roiae.contract import (
     TrainTask,
 )
 from roiae.errors import QuorumError, Reason, RefusalError, RoiaeError
-from roiae.losses import TERMS
 from roiae.metrics import Evaluation
 from roiae.shift.latents import encoder_arrays
 from roiae.upload import packed, unpacked
-from roiae_server.admission import Admit, Metrics, admit_evaluation, admit_magnitudes, admit_norm, admit_update
-from roiae_server.plan import Step, learning_rate, phase_of, plan, precision
+from roiae_server.admission import Admit, Metrics, admit_evaluation, admit_norm, admit_update
+from roiae_server.plan import Step, calibrates, learning_rate, phase_of, plan, precision
 from roiae_server.run_folder import SHIFT, RunFolder, RunState
 from roiae_server.shift import ShiftScoring
 from roiae_server.transport import Aggregator, InOrder, Outcome, Take, Transport
@@ -116,21 +115,21 @@ class Federation:
     def _do(self, step: Step) -> RunState:
         """One step's work, and the state after it but for how far the run has come."""
         state = self._folder.state
-        if step.name == "calibrate":
-            return replace(state, weights=self._calibrate(step))
         if step.name == "score":
             return replace(state, quality={**state.quality, step.arm: self._score(step)})
         if step.name == "shift":
             self._shift(step)
-        else:
-            contributed = dict(state.contributed)
-            for site in self._train(step):
-                contributed[site] = contributed.get(site, 0) + 1
-            return replace(state, contributed=contributed)
-        return state
+            return state
+        contributed, weights = dict(state.contributed), state.weights
+        told = self._train(step)
+        for site in told:
+            contributed[site] = contributed.get(site, 0) + 1
+        if calibrates(step, self._config):
+            weights = self._calibrate(told)
+        return replace(state, contributed=contributed, weights=weights)
 
-    def _train(self, step: Step) -> list[str]:
-        """One round; the sites whose updates are in the new weights."""
+    def _train(self, step: Step) -> dict[str, Metrics]:
+        """One round; what the sites said whose updates are in the new weights."""
         if step.round == 1:
             self._aggregator = self._new_aggregator()
             self._arrays = (
@@ -140,29 +139,28 @@ class Federation:
         task = train_task(self._config, step, self._folder.weights, proximal_mu)
         bound = self._config.federation.max_update_norm
         expected = packed(self._arrays, self._arrays, task.upload)
-        contributed = []
+        told: dict[str, Metrics] = {}
 
         def admit(reply: Reply) -> Metrics:
-            metrics = admit_update(reply, task.weights, expected)
+            metrics = admit_update(reply, task, expected)
             admit_norm(unpacked(reply.arrays, self._arrays, task.upload), self._arrays, bound)
             return metrics
 
         def fold(site: str, reply: Reply) -> None:
             self._aggregator.add(unpacked(reply.arrays, self._arrays, task.upload), reply.metrics[NUM_EXAMPLES])
-            contributed.append(site)
+            told[site] = reply.metrics
 
         self._ask(step, task, self._sources, admit, fold)
         self._arrays = self._aggregator.aggregate(step.round)
         if step.last:
             self._folder.save_arrays(MODEL_FILES[step.arm], self._arrays)
-        return contributed
+        return told
 
-    def _calibrate(self, step: Step) -> dict[str, float]:
-        task = CalibrateTask(**self._common(), terms=tuple(TERMS), batches=self._config.calibration.batches)
-        replies = self._collect(step, task, self._sources, lambda reply: admit_magnitudes(reply, TERMS))
+    def _calibrate(self, told: Mapping[str, Metrics]) -> dict[str, float]:
+        """Phase 2's weights, from what the sites have measured in its first round."""
         calibration = calibrate(
-            {site: {term: reply.metrics[term] for term in TERMS} for site, reply in replies.items()},
-            {site: int(reply.metrics[NUM_EXAMPLES]) for site, reply in replies.items()},
+            {site: {term: metrics[f"{GRADIENT}{term}"] for term in EQUAL} for site, metrics in told.items()},
+            {site: int(metrics[NUM_EXAMPLES]) for site, metrics in told.items()},
             self._config.calibration.max_ratio,
         )
         self._folder.write_json("calibration.json", calibration.to_json())
@@ -172,7 +170,8 @@ class Federation:
         """Quality of one model at every site, the held-out one among them."""
         self._arrays = self._folder.load_arrays(MODEL_FILES[step.arm])
         sites = sorted(self._sites)
-        replies = self._collect(step, EvaluateTask(**self._common()), sites, admit_evaluation)
+        replies: dict[str, Reply] = {}
+        self._ask(step, EvaluateTask(**self._common()), sites, admit_evaluation, replies.__setitem__)
         for site in set(sites) - set(self._sources) - set(replies):
             raise QuorumError(f"score: the held-out site {site} did not answer. Resume when it is back.")
         scores = {site: Evaluation.from_sums(reply.metrics).means() for site, reply in sorted(replies.items())}
@@ -199,12 +198,6 @@ class Federation:
         (holdout,) = set(self._sites) - set(self._sources)
         report = ShiftScoring(exchange, encoders, self._config, self._common()).run(self._sources, holdout)
         self._folder.write_json(SHIFT, {**report, "left_out": left_out, "exchanges": exchanges})
-
-    def _collect(self, step: Step, task: Task, sites: Iterable[str], admit: Admit) -> dict[str, Reply]:
-        """All admitted replies to one task, by site; raises as `_ask` does."""
-        replies: dict[str, Reply] = {}
-        self._ask(step, task, sites, admit, replies.__setitem__)
-        return replies
 
     def _ask(self, step: Step, task: Task, sites: Iterable[str], admit: Admit, take: Take) -> None:
         """Ask one task about the weights in hand; `take` gets each admitted reply, in the order of the sites' names.
@@ -282,6 +275,7 @@ def train_task(config: RunConfig, step: Step, weights: Mapping[str, float], prox
         seed=config.seed,
         round=before + step.round,
         upload=config.federation.upload,
+        measure=calibrates(step, config),
     )
 
 

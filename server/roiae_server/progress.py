@@ -74,8 +74,6 @@ def _work(step: Step, config: RunConfig) -> float:
 
 def title(step: Step, config: RunConfig) -> str:
     """A step as a person reads it."""
-    if step.name == "calibrate":
-        return "calibration"
     if step.name == "score":
         return f"score of {step.arm}"
     if step.name == "shift":
@@ -94,6 +92,4 @@ def _site(line: Line) -> str:
         )
     if "psnr" in metrics:
         return f"{line['site']} {metrics['psnr']:.2f} dB"
-    if line["step"] == "shift":
-        return f"{line['site']} {next(iter(metrics.values())):.0f} frames"
-    return f"{line['site']} " + ", ".join(f"‖∇{name}‖ {g:.3g}" for name, g in metrics.items() if name != "num-examples")
+    return f"{line['site']} {next(iter(metrics.values())):.0f} frames"

@@ -1,45 +1,37 @@
 """Loss weights from gradient magnitudes: measured at each site, combined at the coordinator, tuned by nobody.
 
 Source: arXiv 2604.23839 (weights from the gradient magnitude of each term); DESIGN.md "Calibration" for the federated
-form. They are measured after a first round of phase 2 with equal weights: where phase 1 ends, MS-SSIM is close to its
-own minimum, and its small gradient tells how well phase 1 has converged, not how the terms compare. A magnitude is that
-of batches: the mean gradient's swings with where a round happens to leave the model (docs/RESULTS.md has both).
+form. They are measured in a first round of phase 2 with equal weights: where phase 1 ends, MS-SSIM is close to its own
+minimum, and its small gradient tells how well phase 1 has converged, not how the terms compare. A magnitude is that of
+the round's own steps: measured at a single model, it swings with where training happens to have left it
+(docs/RESULTS.md has both).
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, median
+from statistics import median
 
 import torch
 from torch import Tensor, nn
 
 from roiae.errors import CalibrationError
-from roiae.losses import TERMS, Comparison
+from roiae.losses import TERMS
 
 REFERENCE = "ms_ssim"  # the term whose weight is 1
-EQUAL = dict.fromkeys(TERMS, 1.0)  # weights of phase 2's first round, after which the magnitudes are measured
+EQUAL = dict.fromkeys(TERMS, 1.0)  # weights of phase 2's first round, in which the magnitudes are measured
 WEIGHT_RANGE = (1e-3, 1e3)
 
 
-def gradient_magnitudes(
-    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], terms: Iterable[str]
-) -> dict[str, float]:
-    """g[t] = √(mean over batches of ‖∇θ L_t‖²) over all parameters, in the parameters' own precision.
+def gradient_norms(terms: Iterable[Tensor], parameters: Sequence[nn.Parameter]) -> Tensor:
+    """[terms], ‖∇θ Lt‖₂ of each over all parameters, in their own precision; what the terms came from is kept.
 
     Args:
-        model: at the weights of interest; its gradients are left as they were.
-        batches: of equal size, each frames [B, 1, H, W] and ROIs [B, 4]; not augmented.
-        terms: names in `roiae.losses.TERMS`.
+        terms: scalars of one batch.
+        parameters: all of the model's; their gradients are left as they were.
     """
-    parameters = list(model.parameters())
-    norms: dict[str, list[float]] = {term: [] for term in terms}
-    for frames, rois in batches:
-        of = Comparison(model(frames), frames, rois)
-        for term, of_batches in norms.items():
-            gradient = torch.autograd.grad(TERMS[term](of), parameters, retain_graph=True)
-            of_batches.append(float(nn.utils.get_total_norm(gradient)))
-    return {term: math.sqrt(fmean(norm**2 for norm in of_batches)) for term, of_batches in norms.items()}
+    gradients = (torch.autograd.grad(term, parameters, retain_graph=True) for term in terms)
+    return torch.stack([nn.utils.get_total_norm(gradient) for gradient in gradients])
 
 
 @dataclass(frozen=True)

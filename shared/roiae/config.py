@@ -63,7 +63,7 @@ class PhaseConfig(_Section):
 
 
 class Phase2Config(PhaseConfig):
-    rounds: int = Field(ge=2, le=10_000, description="federated rounds; the weights are calibrated after one")
+    rounds: int = Field(ge=2, le=10_000, description="federated rounds; the first one calibrates the weights")
     weights: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] | None = Field(
         None, description="of the loss terms, set by hand: `{ms_ssim: 1, roi_l1: 1, roi_edge: 1}`; null to calibrate"
     )
@@ -93,7 +93,6 @@ class TrainConfig(_Section):
 
 
 class CalibrationConfig(_Section):
-    batches: int = Field(40, ge=1, le=1000, description="fixed training batches whose gradients are measured")
     max_ratio: float = Field(10.0, gt=1, description="bound on one site's magnitude against the others' median")
 
 

@@ -23,6 +23,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NUM_EXAMPLES = "num-examples"  # Flower's own key for the weight of a reply: its training frames
 MOST_STEPS = 26  # of the provenance probe: with keys, statistics, the result and scores 30 exchanges
 VALIDATION = "validation_"  # before the quality sums of the weights that a site received
+GRADIENT = "gradient_"  # before the magnitude of a term's gradient
 
 
 def _known_term(name: str) -> str:
@@ -56,14 +57,8 @@ class TrainTask(_Task):
     precision: Precision
     seed: int = Field(ge=0)
     upload: Upload = Field("float32", description="type in which the update travels back")
+    measure: bool = Field(False, description="also tell the magnitude of each term's gradient over the round")
     round: int = Field(ge=1, description="counted from the run's start; phase 2 and its control count alike")
-
-
-class CalibrateTask(_Task):
-    """Measure the gradient magnitude of each term at the weights."""
-
-    terms: tuple[TermName, ...] = Field(min_length=1)
-    batches: int = Field(ge=1)
 
 
 class EvaluateTask(_Task):
@@ -109,12 +104,11 @@ class ScoreTask(_GroupTask):
 
 
 ShiftTask = KeysTask | StatisticsTask | ProbeTask | ScoreTask
-Task = TrainTask | CalibrateTask | EvaluateTask | ShiftTask
+Task = TrainTask | EvaluateTask | ShiftTask
 
 # The name under which each task crosses the wire: Flower routes by it.
 TASKS: Mapping[str, type[Task]] = {
     "train": TrainTask,
-    "query.calibrate": CalibrateTask,
     "evaluate": EvaluateTask,
     "query.keys": KeysTask,
     "query.statistics": StatisticsTask,

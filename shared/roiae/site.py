@@ -8,13 +8,12 @@ from pathlib import Path
 
 import torch
 
-from roiae.calibration import gradient_magnitudes
 from roiae.config import PrivacyConfig, Role
 from roiae.contract import (
+    GRADIENT,
     NUM_EXAMPLES,
     VALIDATION,
     Arrays,
-    CalibrateTask,
     EvaluateTask,
     KeysTask,
     Reply,
@@ -29,7 +28,7 @@ from roiae.errors import Reason, RefusalError
 from roiae.hardware import find_device, prepare_process
 from roiae.model import Autoencoder
 from roiae.shift.queries import ShiftDesk
-from roiae.training import arrays_of, calibration_batches, evaluate, load_arrays, score, to_device, train_round
+from roiae.training import arrays_of, evaluate, load_arrays, score, train_round
 
 CPU = torch.device("cpu")
 
@@ -63,8 +62,6 @@ class Site:
                 model = self._model(task, request.arrays)
                 metrics = self._train(model, task)
                 arrays = arrays_of(model)
-            case CalibrateTask():
-                metrics = self._calibrate(self._model(task, request.arrays), task)
             case EvaluateTask():
                 metrics = self._evaluate(self._model(task, request.arrays), task)
             case _:
@@ -82,13 +79,9 @@ class Site:
             NUM_EXAMPLES: float(len(self.data.train)),
             "frames_a_second": training.frames / training.seconds,
             **training.losses,
+            **{f"{GRADIENT}{term}": magnitude for term, magnitude in training.magnitudes.items()},
             **{f"{VALIDATION}{name}": total for name, total in received.to_sums().items()},
         }
-
-    def _calibrate(self, model: Autoencoder, task: CalibrateTask) -> dict[str, float]:
-        found = calibration_batches(self.data.train, task.batch_size, task.batches)
-        batches = (to_device(batch, self.device) for batch in found)
-        return {NUM_EXAMPLES: float(len(self.data.train)), **gradient_magnitudes(model, batches, task.terms)}
 
     def _evaluate(self, model: Autoencoder, task: EvaluateTask) -> dict[str, float]:
         """On the validation split of a source; a held-out site has trained on nothing, so all its frames count."""

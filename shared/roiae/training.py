@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from roiae.calibration import gradient_norms
 from roiae.config import ModelConfig
 from roiae.contract import Arrays, TrainTask
 from roiae.data.augment import augment
@@ -28,6 +29,7 @@ class Training:
     """What one round of local training did."""
 
     losses: dict[str, float]  # "loss" and each term by name, means over the frames seen
+    magnitudes: dict[str, float]  # g[t] = √(mean over steps of ‖∇θ Lt‖²) of each term by name; empty unless asked for
     frames: int  # seen, an epoch counting each once
     seconds: float
 
@@ -45,7 +47,7 @@ def train_round(model: Autoencoder, data: FrameSet, task: TrainTask, *, site: st
     optimizer = _optimizer(model, task)
     parameters = list(model.parameters())
     start = [parameter.detach().clone() for parameter in parameters] if task.proximal_mu else []
-    losses, sizes = [], []  # of each step, kept on the device: to read one there is to wait for all work before it
+    losses, norms, sizes = [], [], []  # of each step, on the device: to read one is to wait for all work before it
     began = time.perf_counter()
     for _ in range(task.local_epochs):
         for batch in shuffled_batches(data, task.batch_size, generator):
@@ -57,6 +59,8 @@ def train_round(model: Autoencoder, data: FrameSet, task: TrainTask, *, site: st
             loss, terms = phase_loss(task.weights, recon, frames, rois)
             if task.proximal_mu:
                 loss = loss + task.proximal_mu / 2 * _squared_distance(parameters, start)
+            if task.measure:
+                norms.append(gradient_norms(terms.values(), parameters))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             if task.clip_norm is not None:
@@ -66,7 +70,9 @@ def train_round(model: Autoencoder, data: FrameSet, task: TrainTask, *, site: st
             sizes.append(len(frames))
     means = np.average(torch.stack(losses).cpu().double().numpy(), axis=0, weights=sizes)
     by_name = dict(zip(("loss", *task.weights), means.tolist(), strict=True))
-    return Training(by_name, sum(sizes), time.perf_counter() - began)
+    magnitudes = torch.stack(norms).square().mean(dim=0).sqrt().tolist() if norms else []
+    measured = dict(zip(task.weights, magnitudes, strict=bool(norms)))
+    return Training(by_name, measured, sum(sizes), time.perf_counter() - began)
 
 
 def evaluate(model: Autoencoder, data: FrameSet, batch_size: int) -> Quality:
@@ -114,15 +120,6 @@ def ordered_batches(data: FrameSet, batch_size: int) -> Iterator[tuple[Tensor, T
     """Every frame once, in the manifest's order; the last batch may be smaller."""
     for first in range(0, len(data), batch_size):
         yield data.batch(np.arange(first, min(first + batch_size, len(data))))
-
-
-def calibration_batches(data: FrameSet, batch_size: int, batches: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """The first `batches` full batches in the manifest's order; all frames where there is no full batch."""
-    full = len(data) // batch_size
-    if not full:
-        yield data.batch(np.arange(len(data)))
-    for index in range(min(full, batches)):
-        yield data.batch(np.arange(index * batch_size, (index + 1) * batch_size))
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -31,7 +31,6 @@ SETTINGS: dict[str, Any] = {
     "phase1": {"rounds": 1, "local_epochs": 4},  # seconds of work, so that there is something to stop
     "phase2": {"rounds": 2, "local_epochs": 4},
     "train": {"batch_size": 8, "threads": 1, "precision": "float32"},
-    "calibration": {"batches": 1},
     "privacy": {"min_subjects": 10, "min_scored_frames": 2},
     "federation": {"deadline": 300, "grace": 200},
 }

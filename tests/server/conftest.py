@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from roiae.config import Role, RunConfig, build_config, merge, parse_override
-from roiae.contract import Arrays, CalibrateTask, EvaluateTask, Reply, Request, ShiftTask, TrainTask
+from roiae.contract import Arrays, EvaluateTask, Reply, Request, ShiftTask, TrainTask
 from roiae.errors import Reason
-from roiae.losses import TERMS
 from roiae_server.cli import main
 from roiae_server.federation import Federation, Line
 from roiae_server.plan import Step
@@ -33,10 +32,10 @@ def honest(site: str, request: Request) -> Reply:
         case TrainTask() as task:
             step = np.float32(len(site) + task.round)
             metrics = {"num-examples": 10.0, "frames_a_second": 1.0, "loss": 0.5, **dict.fromkeys(task.weights, 0.5)}
+            if task.measure:
+                metrics |= {f"gradient_{term}": 1.0 if term == "ms_ssim" else 2.0 for term in task.weights}
             validation = {f"validation_{name}": value for name, value in sums.items()}
             return Reply(metrics | validation, {"w": request.arrays["w"] + step}, 1.0)
-        case CalibrateTask():
-            return Reply({"num-examples": 10.0, **dict.fromkeys(TERMS, 2.0), "ms_ssim": 1.0}, {}, 1.0)
         case EvaluateTask():
             return Reply(sums | nt, {}, 1.0)
         case _:

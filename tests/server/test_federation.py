@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from roiae.config import Role, RunConfig
-from roiae.contract import Arrays, CalibrateTask, Reply, Request, TrainTask
+from roiae.contract import Arrays, Reply, Request, TrainTask
 from roiae.errors import CalibrationError, QuorumError, Reason
 from roiae.upload import packed_reply
 from roiae_server.federation import Federation
@@ -38,8 +38,8 @@ def test_a_run_asks_each_step_of_the_right_sites(federate: Federate, read_lines:
 
     asked = Counter((line["step"], line["site"]) for line in read_lines(run))
     for source in ("a", "bb", "ccc"):
-        assert {step: asked[step, source] for step in ("phase1", "calibrate", "phase2", "control", "score")} == {
-            "phase1": 3, "calibrate": 1, "phase2": 2, "control": 2, "score": 3,
+        assert {step: asked[step, source] for step in ("phase1", "phase2", "control", "score")} == {
+            "phase1": 3, "phase2": 2, "control": 2, "score": 3,
         }  # fmt: skip
     assert {step for step, site in asked if site == "dddd"} == {"score", "shift"}
     assert status(run) == ("done", None)
@@ -53,8 +53,9 @@ def test_phase_2_opens_with_equal_weights_and_goes_on_with_the_calibrated_ones(f
     tasks = [request.task for site, request in transport.asked if site == "a"]
     phase1, equal = {"ms_ssim": 1.0}, {"ms_ssim": 1.0, "roi_l1": 1.0, "roi_edge": 1.0}
     calibrated = {"ms_ssim": 1.0, "roi_l1": 0.5, "roi_edge": 0.5}
-    tables = [task.weights for task in tasks if isinstance(task, TrainTask)]
-    assert tables == [*[phase1] * 3, equal, calibrated, *[phase1] * 2]
+    train = [task for task in tasks if isinstance(task, TrainTask)]
+    assert [task.weights for task in train] == [*[phase1] * 3, equal, calibrated, *[phase1] * 2]
+    assert [task.measure for task in train] == [False] * 3 + [True] + [False] * 3
 
 
 def test_sites_train_in_float32_where_a_phase_begins_and_then_in_the_runs_precision(
@@ -80,8 +81,9 @@ def test_weights_that_are_set_by_hand_are_trained_with_and_not_calibrated(
     federate(transport, config=config.model_copy(update={"phase2": phase2}))
 
     tasks = [request.task for _, request in transport.asked]
-    assert by_hand in [task.weights for task in tasks if isinstance(task, TrainTask)]
-    assert not any(isinstance(task, CalibrateTask) for task in tasks)
+    train = [task for task in tasks if isinstance(task, TrainTask)]
+    assert by_hand in [task.weights for task in train]
+    assert not any(task.measure for task in train)
 
 
 def test_one_source_alone_trains_through_the_first_steps_of_the_plan(tmp_path: Path, config: RunConfig) -> None:
@@ -106,8 +108,6 @@ def test_phase_2_and_its_control_start_from_phase_1_with_equal_seeds_and_rates(f
     (phase2, phase2_start), (control, control_start) = train[3], train[5]
     assert (phase2.round, phase2.learning_rate) == (control.round, control.learning_rate) == (4, control.learning_rate)
     np.testing.assert_array_equal(phase2_start["w"], control_start["w"])
-    (calibrated_at,) = [arrays for task, arrays in tasks if isinstance(task, CalibrateTask)]
-    np.testing.assert_array_equal(calibrated_at["w"], train[4][1]["w"])
 
 
 def test_files_for_machines_have_their_stable_keys(federate: Federate, read_lines: Lines) -> None:
@@ -323,8 +323,8 @@ def test_a_held_out_site_that_does_not_answer_stops_the_score(federate: Federate
 def test_unusable_magnitudes_stop_the_run_with_the_reason(federate: Federate, tmp_path: Path) -> None:
     def answer(site: str, request: Request) -> Reply | Reason:
         reply = honest(site, request)
-        zero = isinstance(request.task, CalibrateTask)
-        return replace(reply, metrics=reply.metrics | {"roi_edge": 0.0}) if zero else reply
+        zero = "gradient_roi_edge" in reply.metrics
+        return replace(reply, metrics=reply.metrics | {"gradient_roi_edge": 0.0}) if zero else reply
 
     with pytest.raises(CalibrationError, match=r"a reports .* 0\.0 for roi_edge"):
         federate(ScriptedTransport(answer))

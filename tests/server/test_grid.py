@@ -8,7 +8,7 @@ import torch
 from pytorch_msssim import ms_ssim
 
 from roiae.config import Role, StrategyConfig
-from roiae.contract import NUM_EXAMPLES, Arrays, CalibrateTask, KeysTask, Reply, Request, TrainTask
+from roiae.contract import NUM_EXAMPLES, Arrays, KeysTask, Reply, Request, TrainTask
 from roiae.data.site_data import FrameSet
 from roiae.errors import Reason
 from roiae.model import Autoencoder
@@ -90,13 +90,13 @@ def test_a_refusal_and_a_crash_leave_as_a_reason_and_nothing_else(
     assert secret in caplog.text  # the hospital's own log has it
 
 
-def test_calibration_crosses_the_wire(make_site: Callable[..., Site], initial: Arrays) -> None:
-    task = CalibrateTask(model=MODEL, batch_size=4, threads=1, terms=("ms_ssim", "roi_edge"), batches=1)
+def test_magnitudes_cross_the_wire(make_site: Callable[..., Site], initial: Arrays, train_task: TrainTask) -> None:
+    task = train_task.model_copy(update={"measure": True})
 
     reply = exchange([make_site("a")], Request(task, initial))["a"].reply
 
     assert reply is not None
-    assert set(reply.metrics) == {"num-examples", "ms_ssim", "roi_edge"}
+    assert "gradient_ms_ssim" in reply.metrics
 
 
 def test_one_federated_step_equals_one_pooled_step(

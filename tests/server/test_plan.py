@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roiae.config import RunConfig, build_config
-from roiae_server.plan import learning_rate, plan, precision
+from roiae_server.plan import calibrates, learning_rate, plan, precision
 
 LATER = ("phase2", "control")
 
@@ -11,7 +11,7 @@ LATER = ("phase2", "control")
 def test_the_control_arm_is_left_out_when_not_asked_for() -> None:
     steps = plan(RunConfig(control=False))
 
-    assert {step.name for step in steps} == {"phase1", "calibrate", "phase2", "score", "shift"}
+    assert {step.name for step in steps} == {"phase1", "phase2", "score", "shift"}
     assert [step.arm for step in steps if step.name == "score"] == ["phase1", "phase2"]
 
 
@@ -26,17 +26,15 @@ def test_the_learning_rate_warms_up_peaks_and_falls_but_never_to_zero(rounds: in
     assert rates[peak:] == sorted(rates[peak:], reverse=True)
 
 
-def test_the_weights_are_calibrated_after_the_first_round_of_phase_2() -> None:
-    names = [step.name for step in plan(build_config({"phase1": {"rounds": 1}, "phase2": {"rounds": 3}}))]
+@pytest.mark.parametrize(
+    ("weights", "calibrating"), [(None, [("phase2", 1)]), ({"ms_ssim": 1, "roi_l1": 0.5, "roi_edge": 2}, [])]
+)
+def test_the_first_round_of_phase_2_calibrates_weights_that_are_not_set(
+    weights: dict[str, float] | None, calibrating: list[tuple[str, int]]
+) -> None:
+    config = build_config({"phase2": {"weights": weights}})
 
-    assert names[:5] == ["phase1", "phase2", "calibrate", "phase2", "phase2"]
-
-
-def test_weights_that_are_set_need_no_calibration() -> None:
-    config = build_config({"phase2": {"weights": {"ms_ssim": 1, "roi_l1": 0.5, "roi_edge": 2}}})
-
-    assert [step.name for step in plan(config)].count("calibrate") == 0
-    assert len(plan(config)) == len(plan(RunConfig())) - 1
+    assert [(step.name, step.round) for step in plan(config) if calibrates(step, config)] == calibrating
 
 
 def test_each_phase_begins_in_float32_and_goes_on_in_the_precision_that_was_chosen() -> None:

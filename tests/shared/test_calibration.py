@@ -1,18 +1,17 @@
 import math
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from roiae.calibration import calibrate, gradient_magnitudes
+from roiae.calibration import calibrate, gradient_norms
 from roiae.data.site_data import FrameSet
 from roiae.errors import CalibrationError
 from roiae.losses import TERMS, Comparison
-from roiae.training import calibration_batches
+from roiae.training import ordered_batches
 
 
 class Shade(nn.Module):
@@ -27,34 +26,34 @@ class Shade(nn.Module):
         return self.gain * frames + self.offset
 
 
+def shaded(data: FrameSet, model: Shade) -> Comparison:
+    ((frames, rois),) = ordered_batches(data, len(data))
+    return Comparison(model(frames.double()), frames.double(), rois)
+
+
 @pytest.mark.parametrize("term", list(TERMS))
-def test_magnitudes_equal_finite_differences_of_each_batchs_loss(
-    term: str, frame_set: Callable[[int, int], FrameSet]
-) -> None:
-    data, model, step = frame_set(8, 3), Shade(), 1e-6
-    batches = [(frames.double(), rois) for frames, rois in calibration_batches(data, 4, 2)]
+def test_norms_equal_finite_differences_of_the_loss(term: str, frame_set: Callable[[int, int], FrameSet]) -> None:
+    data, model, step = frame_set(4, 3), Shade(), 1e-6
 
-    measured = gradient_magnitudes(model, batches, [term])[term]
+    (measured,) = gradient_norms([TERMS[term](shaded(data, model))], list(model.parameters())).tolist()
 
-    squares = []
-    for frames, rois in batches:
-        slopes = []
-        for parameter in model.parameters():
-            losses = []
-            for sign in (1, -1):
-                with torch.no_grad():
-                    parameter.add_(sign * step)
-                    losses.append(float(TERMS[term](Comparison(model(frames), frames, rois))))
-                    parameter.sub_(sign * step)
-            slopes.append((losses[0] - losses[1]) / (2 * step))
-        squares.append(math.hypot(*slopes) ** 2)
-    assert measured == pytest.approx(math.sqrt(np.mean(squares)), rel=1e-5)
+    slopes = []
+    for parameter in model.parameters():
+        losses = []
+        for sign in (1, -1):
+            with torch.no_grad():
+                parameter.add_(sign * step)
+                losses.append(float(TERMS[term](shaded(data, model))))
+                parameter.sub_(sign * step)
+        slopes.append((losses[0] - losses[1]) / (2 * step))
+    assert measured == pytest.approx(math.hypot(*slopes), rel=1e-5)
 
 
-def test_magnitudes_leave_the_models_own_gradients_alone(frame_set: Callable[[int, int], FrameSet]) -> None:
+def test_norms_leave_the_models_own_gradients_alone(frame_set: Callable[[int, int], FrameSet]) -> None:
     model = Shade()
+    of = shaded(frame_set(4, 0), model)
 
-    gradient_magnitudes(model, [(f.double(), r) for f, r in calibration_batches(frame_set(4, 0), 4, 1)], list(TERMS))
+    gradient_norms([term(of) for term in TERMS.values()], list(model.parameters()))
 
     assert all(parameter.grad is None for parameter in model.parameters())
 

@@ -3,8 +3,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from roiae.calibration import EQUAL
 from roiae.config import Role
-from roiae.contract import Arrays, CalibrateTask, EvaluateTask, Request, TrainTask, parse_task
+from roiae.contract import Arrays, EvaluateTask, Request, TrainTask, parse_task
 from roiae.errors import Reason, RefusalError
 from roiae.losses import TERMS
 from roiae.metrics import MEASURES, NT_SUMS
@@ -13,7 +14,6 @@ from tests.conftest import MODEL
 
 MakeSite = Callable[..., Site]
 EVALUATE = EvaluateTask(model=MODEL, batch_size=4, threads=1)
-CALIBRATE = CalibrateTask(model=MODEL, batch_size=4, threads=1, terms=tuple(TERMS), batches=1)
 
 
 def test_a_source_trains_and_reports_the_quality_of_what_it_received(
@@ -31,14 +31,11 @@ def test_a_source_trains_and_reports_the_quality_of_what_it_received(
     assert any((reply.arrays[name] != initial[name]).any() for name in initial)
 
 
-@pytest.mark.parametrize("kind", ["train", "calibrate"])
-def test_a_held_out_site_refuses_to_contribute(
-    make_site: MakeSite, initial: Arrays, train_task: TrainTask, kind: str
-) -> None:
+def test_a_held_out_site_refuses_to_contribute(make_site: MakeSite, initial: Arrays, train_task: TrainTask) -> None:
     site = make_site("a", role=Role.HELD_OUT)
 
     with pytest.raises(RefusalError) as refused:
-        site.answer(Request(train_task if kind == "train" else CALIBRATE, initial))
+        site.answer(Request(train_task, initial))
 
     assert refused.value.reason is Reason.HELD_OUT
 
@@ -50,12 +47,17 @@ def test_a_held_out_site_is_evaluated_on_all_its_frames(make_site: MakeSite, ini
     assert reply.arrays == {}
 
 
-def test_calibration_answers_a_magnitude_a_term_and_no_arrays(make_site: MakeSite, initial: Arrays) -> None:
-    reply = make_site("a").answer(Request(CALIBRATE, initial))
+def test_a_source_tells_its_gradients_magnitudes_when_asked_and_only_then(
+    make_site: MakeSite, initial: Arrays, train_task: TrainTask
+) -> None:
+    task = train_task.model_copy(update={"weights": EQUAL})
+    unasked, asked = (
+        make_site("a").answer(Request(task.model_copy(update={"measure": measure}), initial)).metrics
+        for measure in (False, True)
+    )
 
-    assert set(reply.metrics) == {"num-examples", *TERMS}
-    assert min(reply.metrics.values()) > 0
-    assert reply.arrays == {}
+    assert set(asked) - set(unasked) == {f"gradient_{term}" for term in TERMS}
+    assert min(asked[f"gradient_{term}"] for term in TERMS) > 0
 
 
 @pytest.mark.parametrize("damage", ["missing", "misshapen", "nan"])

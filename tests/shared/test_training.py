@@ -5,13 +5,14 @@ import pytest
 import torch
 
 from roiae import hardware
+from roiae.calibration import EQUAL
 from roiae.contract import Arrays, TrainTask
 from roiae.data.site_data import FrameSet
+from roiae.losses import TERMS, Comparison
 from roiae.metrics import Quality, quality
 from roiae.model import Autoencoder
 from roiae.training import (
     arrays_of,
-    calibration_batches,
     evaluate,
     load_arrays,
     round_seed,
@@ -73,12 +74,38 @@ def test_an_epoch_sees_every_frame_once_in_batches_of_nearly_equal_size(frame_se
     assert seen == sorted(tuple(box) for box in data.rois.tolist())
 
 
-def test_calibration_takes_the_first_full_batches_in_order(frame_set: Frames) -> None:
-    data = frame_set(11, 0)
+def test_a_terms_magnitude_is_the_root_mean_square_of_its_gradients_over_the_rounds_steps(
+    initial: Arrays, frame_set: Frames, train_task: TrainTask
+) -> None:
+    """Two steps on everything; each gradient anew by a plain backward, where that step began."""
+    data = frame_set(4, 0)
+    once = train_task.model_copy(update={"weights": EQUAL})
+    model = Autoencoder(**MODEL.model_dump())
+    load_arrays(model, initial)
 
-    rois = torch.cat([rois for _, rois in calibration_batches(data, 4, 5)])
+    twice = once.model_copy(update={"local_epochs": 2, "measure": True})
+    measured = train_round(model, data, twice, site="a").magnitudes
 
-    np.testing.assert_array_equal(rois.numpy(), data.rois[:8])
+    frames, rois = data.batch(np.arange(4))
+    squares: dict[str, list[float]] = {term: [] for term in TERMS}
+    for arrays in (initial, trained(initial, data, once)):
+        load_arrays(model, arrays)
+        for term, loss in TERMS.items():
+            model.zero_grad()
+            loss(Comparison(model(frames), frames, rois)).backward()  # type: ignore[no-untyped-call]
+            squares[term].append(sum(float(p.grad.square().sum()) for p in model.parameters() if p.grad is not None))
+    assert measured == pytest.approx({term: np.mean(of) ** 0.5 for term, of in squares.items()}, rel=1e-4)
+
+
+@pytest.mark.parametrize("mu", [0.0, 0.5])
+def test_measuring_changes_nothing_of_the_training(
+    initial: Arrays, frame_set: Frames, train_task: TrainTask, mu: float
+) -> None:
+    update = {"weights": EQUAL, "batch_size": 2, "augment": True, "clip_norm": 0.1, "proximal_mu": mu}
+    task = train_task.model_copy(update=update)
+    data = frame_set(5, 0)
+
+    assert same(trained(initial, data, task), trained(initial, data, task.model_copy(update={"measure": True})))
 
 
 def test_the_proximal_term_is_half_mu_times_the_squared_distance(

@@ -44,7 +44,7 @@ def client_app(site_of: Callable[[Context], Site]) -> ClientApp:
 
     app.train()(answer)
     app.evaluate()(answer)
-    for name in ("calibrate", "keys", "statistics", "probe", "scores"):
+    for name in ("keys", "statistics", "probe", "scores"):
         app.query(name)(answer)
     app.query("identify")(identify)
     return app

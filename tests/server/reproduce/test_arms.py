@@ -4,7 +4,7 @@ import pytest
 
 from roiae.config import RunConfig, differences
 from roiae.errors import ConfigError
-from roiae_server.plan import plan
+from roiae_server.plan import calibrates, plan
 from roiae_server.reproduce.arms import ARMS, BRANCHES, alone_config, branch_config, branches_of, parse_arms
 
 
@@ -36,7 +36,6 @@ def test_a_branch_differs_from_the_method_in_what_it_is_about() -> None:
 
 
 def test_hand_picked_weights_leave_nothing_to_calibrate() -> None:
-    steps = {step.name for step in plan(branch_config(RunConfig(), "hand-3-0.3"))}
+    configs = [branch_config(RunConfig(), "hand-3-0.3"), alone_config(RunConfig())]
 
-    assert "calibrate" not in steps
-    assert "calibrate" in {step.name for step in plan(alone_config(RunConfig()))}
+    assert [any(calibrates(step, config) for step in plan(config)) for config in configs] == [False, True]
