@@ -70,9 +70,11 @@ def train_round(model: Autoencoder, data: FrameSet, task: TrainTask, *, site: st
             sizes.append(len(frames))
     means = np.average(torch.stack(losses).cpu().double().numpy(), axis=0, weights=sizes)
     by_name = dict(zip(("loss", *task.weights), means.tolist(), strict=True))
-    magnitudes = torch.stack(norms).square().mean(dim=0).sqrt().tolist() if norms else []
-    measured = dict(zip(task.weights, magnitudes, strict=bool(norms)))
-    return Training(by_name, measured, sum(sizes), time.perf_counter() - began)
+    magnitudes = {}
+    if norms:
+        of_terms = torch.stack(norms).square().mean(dim=0).sqrt()
+        magnitudes = dict(zip(task.weights, of_terms.tolist(), strict=True))
+    return Training(by_name, magnitudes, sum(sizes), time.perf_counter() - began)
 
 
 def evaluate(model: Autoencoder, data: FrameSet, batch_size: int) -> Quality:

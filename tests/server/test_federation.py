@@ -191,6 +191,24 @@ def test_a_bad_update_is_refused_by_name_and_the_round_goes_on(
     assert weights(run) == weights(ended_without_bb(federate, without, tmp_path / "without"))
 
 
+@pytest.mark.parametrize("magnitude", [None, float("nan")])
+def test_a_site_that_tells_no_magnitude_has_no_part_in_the_weights(
+    federate: Federate, read_lines: Lines, magnitude: float | None
+) -> None:
+    def answer(site: str, request: Request) -> Reply | Reason:
+        reply = honest(site, request)
+        if site != "bb" or "gradient_roi_l1" not in reply.metrics:
+            return reply
+        told = {name: value for name, value in reply.metrics.items() if name != "gradient_roi_l1"}
+        return replace(reply, metrics=told if magnitude is None else told | {"gradient_roi_l1": magnitude})
+
+    run = federate(ScriptedTransport(answer))
+
+    (refused,) = [line for line in read_lines(run) if line["status"] == "refused"]
+    assert (refused["step"], refused["round"], refused["site"]) == ("phase2", 1, "bb")
+    assert set(json.loads((run / "calibration.json").read_text())["magnitudes"]) == {"a", "ccc"}
+
+
 def ended_without_bb(federate: Federate, transport: ScriptedTransport, path: Path) -> Path:
     """The folder of a run to which bb never contributed: complete, and no success."""
     for _ in range(2):  # resumed, it says the same
