@@ -44,26 +44,27 @@ def test_a_device_that_is_not_there_is_refused_by_name(monkeypatch: pytest.Monke
         find_device("cuda")
 
 
+# Runs in a process of its own: what an allocator keeps depends on all that went before.
 PAGE_FAULTS = """
-import resource, sys, torch
+import resource, torch
 from roiae.hardware import prepare_process
 from roiae.ms_ssim import ms_ssim
-if sys.argv[1] == "prepared":
-    prepare_process(1)
+prepare_process(1)
 recon, frame = torch.rand(16, 1, 256, 256, requires_grad=True), torch.rand(16, 1, 256, 256)
 for _ in range(6):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.autograd.grad(ms_ssim(recon, frame).sum(), recon)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator alone is told to keep memory")
 def test_a_prepared_process_keeps_the_memory_of_a_step_for_the_next() -> None:
-    """Else the system clears it anew, page by page."""
-    prepared, as_it_is = (
-        int(subprocess.run([sys.executable, "-c", PAGE_FAULTS, kind], check=True, capture_output=True).stdout)
-        for kind in ("prepared", "as it is")
-    )
+    """Else the system clears it anew, page by page. Compared with the first step, which has nothing to take from: what
+    a process that nobody prepared gives back is chance, now half of a step's memory, now none."""
+    ended = subprocess.run([sys.executable, "-c", PAGE_FAULTS], check=True, capture_output=True)
+    first, *later = (int(faults) for faults in ended.stdout.split())
+    if first == 0:
+        pytest.skip("this system does not count page faults")
 
-    assert prepared < as_it_is / 10
+    assert min(later) < first / 100
