@@ -11,8 +11,10 @@ from roiae.errors import DataError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from roiae.data.checks.fitness import Needed
     from roiae.data.checks.survey import Survey
     from roiae.data.intake.site_folder import Outcome
+    from roiae_client.site_config import SiteConfig
 
 PAGE = "check.html"
 _LISTED = 20
@@ -53,7 +55,7 @@ def check(
             cache_dir=default_cache_dir(),
             validation_share=settings.validation_share,
             max_bad_share=settings.max_bad_share,
-            needed=site.privacy if site else None,
+            needed=_needed(site) if site else None,
             on_step=on_step,
         )
     _write_private(page, render(found))
@@ -100,6 +102,16 @@ def import_frames(
     _print_outcome(outcome)
     roi = f" with ROI {outcome.label}" if outcome.label else ""
     print(f"{to}: {outcome.imported} frames{roi}. Next: roiae-client check {to}")
+
+
+def _needed(site: "SiteConfig") -> "Needed":
+    """As the site's own limits and privacy settings have it; a held-out site trains nothing."""
+    from roiae.config import Role
+    from roiae.data.checks.fitness import Needed
+
+    if site.role is Role.HELD_OUT:
+        return Needed(site.privacy)
+    return Needed(site.privacy, site.limits.min_frames, site.limits.min_subjects)
 
 
 def _print_table(console: "Console", found: "Survey") -> None:

@@ -123,6 +123,23 @@ def test_subjects_are_counted_against_the_privacy_of_site_yaml(roiae_client: Com
     assert re.search(r"PASS +few-subjects", out)
 
 
+@pytest.mark.parametrize(
+    ("settings", "level"),
+    [("", "WARN"), ("limits: {min_frames: 14}\n", "PASS"), ("role: held-out\n", "PASS")],
+    ids=["by default", "allowed", "held out"],
+)
+def test_a_hospital_that_would_refuse_to_train_is_told_before(
+    roiae_client: Command, client_folder: Path, settings: str, level: str
+) -> None:
+    """It has 14 frames to train on; limits.min_frames is 20."""
+    with (client_folder / "site.yaml").open("a") as file:
+        file.write(settings)
+    _, out, _ = roiae_client(["check", str(client_folder)])
+    assert re.search(rf"{level} +few-to-train", out)
+    told = "14 training frames of 14 subjects; 20 frames and 10 subjects are needed"
+    assert (told in " ".join(out.split())) == (level == "WARN")
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"fingerprint": 3}', "half a rec"])
 def test_a_damaged_record_counts_as_not_checked(tmp_path: Path, content: str) -> None:
     (tmp_path / "check.json").write_text(content)

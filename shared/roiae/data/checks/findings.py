@@ -79,6 +79,11 @@ RULES = {
     "calipers": Rule(
         Level.WARN, "dots sharper than echoes at a quarter of the ROIs or more", "use frames without calipers"
     ),
+    "few-to-train": Rule(
+        Level.WARN,
+        "fewer training frames or subjects than this site trains on: it would refuse",
+        "add frames, or look at limits.min_frames and limits.min_subjects",
+    ),
     "few-frames": Rule(
         Level.WARN, "fewer validation frames than scores are given of", "add frames: privacy.min_scored_frames"
     ),

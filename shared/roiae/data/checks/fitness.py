@@ -1,6 +1,7 @@
 """Whether there is enough to learn from, and what a model could learn instead."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 from roiae.config import PrivacyConfig
 from roiae.data.checks.facts import Facts
@@ -14,8 +15,17 @@ _MANY_MARKED = 0.25  # share of the ROIs; of phantoms' fine speckle, at most a t
 _ENOUGH = 20  # frames among which a chance meeting of strokes is unlikely
 
 
-def enough(rows: Sequence[ManifestRow], splits: Sequence[Split], privacy: PrivacyConfig) -> Iterator[Finding]:
-    """Frames and subjects of the two splits, against what a run and its shift statistics need."""
+@dataclass(frozen=True)
+class Needed:
+    """What has to stand behind anything that a site tells of its data."""
+
+    privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
+    train_frames: int = 0  # behind an update; 0 where the site trains nothing, or says nothing of it
+    train_subjects: int = 0
+
+
+def enough(rows: Sequence[ManifestRow], splits: Sequence[Split], needed: Needed) -> Iterator[Finding]:
+    """Frames and subjects of the two splits, against what training, scores and shift statistics need."""
     sides = {
         side: [row for row, on in zip(rows, splits, strict=True) if on == side] for side in ("train", "validation")
     }
@@ -23,14 +33,20 @@ def enough(rows: Sequence[ManifestRow], splits: Sequence[Split], privacy: Privac
     counts = f"{len(sides['train'])} frames to train on and {len(sides['validation'])} to validate on"
     yield _of_the_site("split-empty", not sides["train"] or not sides["validation"], counts)
     yield _of_the_site(
+        "few-to-train",
+        len(sides["train"]) < needed.train_frames or subjects < needed.train_subjects,
+        f"{len(sides['train'])} training frames of {subjects} subjects; "
+        f"{needed.train_frames} frames and {needed.train_subjects} subjects are needed",
+    )
+    yield _of_the_site(
         "few-subjects",
-        subjects < privacy.min_subjects,
-        f"{subjects} training subjects; {privacy.min_subjects} are needed",
+        subjects < needed.privacy.min_subjects,
+        f"{subjects} training subjects; {needed.privacy.min_subjects} are needed",
     )
     yield _of_the_site(
         "few-frames",
-        len(sides["validation"]) < privacy.min_scored_frames,
-        f"{counts}; scores need {privacy.min_scored_frames}",
+        len(sides["validation"]) < needed.privacy.min_scored_frames,
+        f"{counts}; scores need {needed.privacy.min_scored_frames}",
     )
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from roiae.config import PrivacyConfig
 from roiae.data.checks import boxes, fitness, integrity, privacy
 from roiae.data.checks.facts import Facts, measure
 from roiae.data.checks.findings import Finding, Level, at_lines, in_order
+from roiae.data.checks.fitness import Needed
 from roiae.data.dicom import is_dicom, read_header
 from roiae.data.manifest import MANIFEST, ManifestRow, survey_manifest
 from roiae.data.reading import Reading, read_site
@@ -44,7 +44,7 @@ def survey(
     cache_dir: Path,
     validation_share: float = 0.2,
     max_bad_share: float = 0.0,
-    needed: PrivacyConfig | None = None,
+    needed: Needed | None = None,
     on_step: OnStep | None = None,
 ) -> Survey:
     """Read every frame of a data folder and look for what would ruin a run. Writes to the cache alone.
@@ -55,7 +55,7 @@ def survey(
         cache_dir: where decoded frames are kept, outside the folder.
         validation_share: expected share of the subjects that validate, where the manifest does not say.
         max_bad_share: share of the frames that a run sets aside because they cannot be used; up to it they are a WARN.
-        needed: subjects and frames behind a statistic; None for the defaults.
+        needed: what has to stand behind what the site tells; None for the defaults.
         on_step: called with what is done, the frames done and the frames in all.
 
     Raises:
@@ -83,13 +83,13 @@ def survey(
     facts = (
         measure(reading.cached.frames, reading.rois(image_size), _step(on_step, "looking")) if reading.usable else None
     )
-    found += _on_rows(reading, max_bad_share, needed or PrivacyConfig())
+    found += _on_rows(reading, max_bad_share, needed or Needed())
     if facts is not None:
         found += _on_frames(reading, facts, image_size)
     return Survey(in_order(found), image_size, reading, facts)
 
 
-def _on_rows(reading: Reading, max_bad_share: float, needed: PrivacyConfig) -> Iterator[Finding]:
+def _on_rows(reading: Reading, max_bad_share: float, needed: Needed) -> Iterator[Finding]:
     yield from integrity.faulty(reading.rows, reading.cached.reasons, max_bad_share)
     yield from privacy.headers(reading.rows, _identities(reading.rows))
     usable = reading.usable

@@ -11,6 +11,7 @@ from pydicom import Dataset
 
 from roiae.config import PrivacyConfig
 from roiae.data.checks.findings import RULES, Finding, Level, in_order
+from roiae.data.checks.fitness import Needed
 from roiae.data.checks.integrity import identical_pairs, near_pairs
 from roiae.data.checks.page import render
 from roiae.data.checks.privacy import identity_of
@@ -145,9 +146,24 @@ def test_the_page_says_whether_the_data_are_ready(site: Path, cache_dir: Path) -
 
 
 def test_what_a_statistic_needs_is_what_the_site_says(site: Path, cache_dir: Path) -> None:
-    needed = PrivacyConfig(min_subjects=10, min_scored_frames=1)
+    needed = Needed(PrivacyConfig(min_subjects=10, min_scored_frames=1))
     result = survey(site, image_size=192, cache_dir=cache_dir, needed=needed)
     assert not {"few-subjects", "few-frames"} & {finding.code for finding in result.findings if finding.count}
+
+
+@pytest.mark.parametrize(
+    ("frames", "subjects", "count"), [(10, 10, 0), (11, 10, 1), (10, 11, 1)], ids=["enough", "frames", "subjects"]
+)
+def test_a_site_is_told_that_it_would_refuse_to_train(
+    site: Path, cache_dir: Path, frames: int, subjects: int, count: int
+) -> None:
+    """Ten frames of ten subjects are left to train on."""
+    result = survey(
+        site, image_size=192, cache_dir=cache_dir, needed=Needed(train_frames=frames, train_subjects=subjects)
+    )
+    (finding,) = (finding for finding in result.findings if finding.code == "few-to-train")
+    assert finding.count == count
+    assert result.passed
 
 
 def test_identical_frames_are_paired_with_the_first() -> None:
