@@ -24,14 +24,21 @@ Admit = Callable[[Reply], Metrics]
 MOST_FRAMES = 10_000_000  # that one site scores
 
 
-def admit_update(reply: Reply, task: TrainTask, expected: Arrays) -> Metrics:
-    """An answer to `train`: arrays of the expected layout, what was asked of each term, the quality of the received."""
+def admit_update(reply: Reply, task: TrainTask, expected: Arrays, max_frames: int) -> Metrics:
+    """An answer to `train`: arrays of the expected layout, what was asked of each term, the quality of the received.
+
+    Args:
+        max_frames: training frames that the update may be weighed with.
+    """
     check_arrays(reply.arrays, expected)
     metrics, sums = dict(reply.metrics), {}
     for name in [name for name in metrics if name.startswith(VALIDATION)]:
         sums[name.removeprefix(VALIDATION)] = metrics.pop(name)
     measured = {f"{GRADIENT}{term}" for term in task.weights} if task.measure else set()
     _check_numbers(metrics, {NUM_EXAMPLES, "frames_a_second", "loss", *task.weights, *measured})
+    if metrics[NUM_EXAMPLES] > max_frames:
+        message = f"the reply counts {metrics[NUM_EXAMPLES]:.0f} training frames, more than {max_frames}"
+        raise RefusalError(Reason.MANY_FRAMES, message)
     means = _means(Quality.from_sums(sums))
     return metrics | {f"{VALIDATION}{name}": mean for name, mean in means.items()}
 
@@ -112,6 +119,8 @@ def _admit_reading(arm: str, arrays: Arrays, frames: int) -> Arrays:
 def _check_numbers(metrics: Mapping[str, float], names: set[str]) -> None:
     if set(metrics) != names or not all(math.isfinite(value) for value in metrics.values()):
         raise RefusalError(Reason.BAD_METRICS, f"expected finite numbers {sorted(names)}")
+    if metrics[NUM_EXAMPLES] % 1:
+        raise RefusalError(Reason.BAD_METRICS, "expected a whole number of training frames")
     if metrics[NUM_EXAMPLES] < 1:
         raise RefusalError(Reason.NO_FRAMES, "the reply counts no training frames")
 

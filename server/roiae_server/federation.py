@@ -137,13 +137,13 @@ class Federation:
             )
         proximal_mu = self._aggregator.configure(step.round, self._arrays)
         task = train_task(self._config, step, self._folder.weights, proximal_mu)
-        bound = self._config.federation.max_update_norm
+        bounds = self._config.federation
         expected = packed(self._arrays, self._arrays, task.upload)
         told: dict[str, Metrics] = {}
 
         def admit(reply: Reply) -> Metrics:
-            metrics = admit_update(reply, task, expected)
-            admit_norm(unpacked(reply.arrays, self._arrays, task.upload), self._arrays, bound)
+            metrics = admit_update(reply, task, expected, bounds.max_frames)
+            admit_norm(unpacked(reply.arrays, self._arrays, task.upload), self._arrays, bounds.max_update_norm)
             return metrics
 
         def fold(site: str, reply: Reply) -> None:

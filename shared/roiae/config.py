@@ -114,6 +114,9 @@ class FederationConfig(_Section):
     max_update_norm: float = Field(
         1000.0, gt=0, description="L2 norm beyond which an update is refused; hospitals clip theirs far below it"
     )
+    max_frames: int = Field(
+        100_000, ge=1, description="training frames beyond which an update is refused: it would outweigh the others"
+    )
     upload: Upload = Field(
         "float32", description="type in which updates travel to the coordinator; float16 halves them"
     )

@@ -99,6 +99,7 @@ class Reason(StrEnum):
     NOT_FINITE = "not-finite"
     TOO_LARGE = "update-too-large"
     NO_FRAMES = "no-frames"
+    MANY_FRAMES = "too-many-frames"
     FEW_SUBJECTS = "few-subjects"
     ALREADY_ANSWERED = "already-answered"
     BAD_METRICS = "bad-metrics"

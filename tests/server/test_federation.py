@@ -173,6 +173,8 @@ def damaged(**changes: Any) -> Callable[[str, Request], Reply | Reason]:
         ({"arrays": lambda a: {**a, "extra": a["w"]}}, Reason.ARRAYS_MISMATCH),
         ({"metrics": lambda m: m | {"num-examples": 0.0}}, Reason.NO_FRAMES),
         ({"metrics": lambda m: m | {"num-examples": -5.0}}, Reason.NO_FRAMES),
+        ({"metrics": lambda m: m | {"num-examples": 100_001.0}}, Reason.MANY_FRAMES),
+        ({"metrics": lambda m: m | {"num-examples": 1.5}}, Reason.BAD_METRICS),
         ({"metrics": lambda m: m | {"loss": float("nan")}}, Reason.BAD_METRICS),
         ({"metrics": lambda m: m | {"frame_0001.png": 1.0}}, Reason.BAD_METRICS),
         ({"metrics": lambda m: m | {"validation_frames": 0.0}}, Reason.NO_FRAMES),

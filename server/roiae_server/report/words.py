@@ -20,9 +20,10 @@ REASONS: dict[str, str] = {
     Reason.NOT_FINITE: "NaN or infinity in what was sent",
     Reason.TOO_LARGE: "its update was too large",
     Reason.NO_FRAMES: "too few frames",
+    Reason.MANY_FRAMES: "more training frames than this run believes of one hospital",
     Reason.FEW_SUBJECTS: "fewer subjects than the hospital asks for",
     Reason.ALREADY_ANSWERED: "the hospital had answered this, or something that would add up with it",
-    Reason.BAD_METRICS: "metrics that are missing, unknown or not finite",
+    Reason.BAD_METRICS: "metrics that are missing, unknown, not finite or no whole number of frames",
     Reason.WITHDRAWN: "the hospital has withdrawn",
 }
 DISCARDED = {"discarded": "the step lacked its quorum, and what had come was asked again"}  # a status without a reason
