@@ -4,10 +4,8 @@ import base64
 import io
 from collections import Counter
 from collections.abc import Iterator
-from importlib.resources import files
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
@@ -16,6 +14,7 @@ from roiae.data.checks.facts import Facts
 from roiae.data.checks.findings import RULES, Level
 from roiae.data.checks.survey import Survey
 from roiae.data.reading import Reading
+from roiae.page import templates
 
 _PICTURES = 48
 _MOST_LINES = 40
@@ -26,22 +25,31 @@ _EVERYWHERE = 0.5  # a finding at more than this share of the frames singles non
 def render(survey: Survey) -> str:
     """The page of a survey, as HTML."""
     reading = survey.reading
-    template = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    ).from_string(files(__package__).joinpath("check.html.j2").read_text(encoding="utf-8"))
     usable = [] if reading is None else reading.usable
-    return template.render(
-        frames=len(reading.rows) if reading else 0,
-        subjects=len({row.subject for row in reading.rows}) if reading else 0,
-        usable=len(usable),
-        image_size=survey.image_size,
-        fingerprint=reading.fingerprint if reading else None,
-        verdict=_verdict(survey),
-        findings=survey.findings,
-        rules=RULES,
-        most_lines=_MOST_LINES,
-        charts=_charts(reading, survey.facts, survey.image_size) if reading and survey.facts else None,
-        pictures=list(_pictures(survey, reading)) if reading else [],
+    charts = _charts(reading, survey.facts, survey.image_size) if reading and survey.facts else None
+    pictures = list(_pictures(survey, reading)) if reading else []
+    sections = {"findings": "Findings"}
+    if charts:
+        sections["data"] = "The data"
+    if pictures:
+        sections["frames"] = "Frames with their boxes"
+    return (
+        templates("roiae.data.checks")
+        .get_template("check.html")
+        .render(
+            frames=len(reading.rows) if reading else 0,
+            subjects=len({row.subject for row in reading.rows}) if reading else 0,
+            usable=len(usable),
+            image_size=survey.image_size,
+            fingerprint=reading.fingerprint if reading else None,
+            verdict=_verdict(survey),
+            findings=survey.findings,
+            rules=RULES,
+            most_lines=_MOST_LINES,
+            charts=charts,
+            pictures=pictures,
+            sections=sections,
+        )
     )
 
 
