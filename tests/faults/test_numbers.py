@@ -34,7 +34,9 @@ def test_the_first_round_begins_within_seconds_of_the_start(
     federation = RealFederation(tmp_path, fault_data, sites={site: SITES[site] for site in ("alpha", "beta", "delta")})
     try:
         together = _seconds_to_work(federation, federation.start)
+        await_that(lambda: all(map(federation.has_work, ("alpha", "beta"))), 270, "both sources are asked")
         federation.coordinator.kill()
+        await_that(lambda: not any(map(federation.at_work, federation.hospitals)), 270, "nobody has work left over")
         for site in federation.hospitals:
             federation.forget_work(site)
         alone = _seconds_to_work(federation, federation.coordinator.start)
