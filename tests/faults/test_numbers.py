@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -30,8 +30,16 @@ DEFAULT_MODEL = {**SETTINGS, "model": {}, "phase1": {"rounds": 5, "local_epochs"
 def test_the_first_round_begins_within_seconds_of_the_start(
     fault_data: Path, tmp_path: Path, record: Callable[..., None]
 ) -> None:
-    """Three hospitals: two sources and the held-out one."""
-    federation = RealFederation(tmp_path, fault_data, sites={site: SITES[site] for site in ("alpha", "beta", "delta")})
+    """Three hospitals: two sources and the held-out one; three times, since one start is chance by seconds."""
+    starts = [_starts(tmp_path / str(time_), fault_data) for time_ in range(3)]
+    together, alone = zip(*starts, strict=True)
+    _number(record, "`start` of all four to the first hospital at work", "15 s", together)
+    _number(record, "`start` of the coordinator to the first hospital at work, hospitals up already", "15 s", alone)
+
+
+def _starts(root: Path, data: Path) -> tuple[float, float]:
+    """Seconds to the first hospital at work: of everybody's start, and of the coordinator's second one."""
+    federation = RealFederation(root, data, sites={site: SITES[site] for site in ("alpha", "beta", "delta")})
     try:
         together = _seconds_to_work(federation, federation.start)
         await_that(lambda: all(map(federation.has_work, ("alpha", "beta"))), 270, "both sources are asked")
@@ -39,11 +47,9 @@ def test_the_first_round_begins_within_seconds_of_the_start(
         await_that(lambda: not any(map(federation.at_work, federation.hospitals)), 270, "nobody has work left over")
         for site in federation.hospitals:
             federation.forget_work(site)
-        alone = _seconds_to_work(federation, federation.coordinator.start)
+        return together, _seconds_to_work(federation, federation.coordinator.start)
     finally:
         federation.stop()
-    _number(record, "`start` of all four to the first hospital at work", "15 s", [together])
-    _number(record, "`start` of the coordinator to the first hospital at work, hospitals up already", "15 s", [alone])
 
 
 def _seconds_to_work(federation: RealFederation, start: Callable[[], None]) -> float:
@@ -104,7 +110,7 @@ def _pull(grid: HttpGrid, waiting: set[str]) -> list[Message]:
     return list(grid.pull_messages(waiting))
 
 
-def _number(record: Callable[..., None], what: str, goal: str, seconds: list[float]) -> None:
+def _number(record: Callable[..., None], what: str, goal: str, seconds: Sequence[float]) -> None:
     record(what, value=f"{median(seconds):.1f} s", goal=goal, samples=seconds)
 
 
