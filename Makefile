@@ -16,7 +16,7 @@ test: .venv/develops  ## the quick tests
 test-slow: .venv/develops  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
-faults: .venv/develops  ## kill, cut and cheat between real processes, for two hours; writes docs/RELIABILITY.md
+faults: .venv/develops  ## kill, cut and cheat between real processes, for an hour; writes docs/RELIABILITY.md
 	mkdir -p $(dir $(RECORD)) && rm -f $(RECORD)
 	$(BIN)/python -m pytest -m faults --faults-record $(RECORD) tests/faults
 	$(BIN)/python -m tests.faults.page $(RECORD)
