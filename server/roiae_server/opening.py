@@ -10,7 +10,7 @@ def open_run(folder: CoordinatorFolder, name: str) -> RunFolder:
     """The run of that name, begun with the enrolled sites and `federation.yaml` as they are now if there is none.
 
     Raises:
-        ConfigError: too few source hospitals, or not one held-out one.
+        ConfigError: too few source hospitals, fewer than the quorum, or not one held-out one.
         RunFolderError: the run was begun with another configuration, or is in use.
     """
     path = folder.runs / name
@@ -23,6 +23,11 @@ def open_run(folder: CoordinatorFolder, name: str) -> RunFolder:
             raise ConfigError(
                 f"{folder.path}: {len(sources)} source and {len(roles) - len(sources)} held-out hospitals are "
                 "enrolled; a run needs at least two sources and one held-out. Enrol them with `roiae-server add-site`."
+            )
+        if (quorum := config.federation.quorum or 0) > len(sources):
+            raise ConfigError(
+                f"federation.quorum: {quorum} sources, and {len(sources)} are enrolled: the run would wait for ever. "
+                "Lower it in federation.yaml, or enrol more with `roiae-server add-site`."
             )
         run = RunFolder.create(path, config, RunState(roles, {}, installed_versions()))
     elif run.config != config:

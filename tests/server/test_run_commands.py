@@ -48,6 +48,15 @@ def test_a_run_without_enough_hospitals_is_not_started(roiae_server: Command, fo
     assert list(folder.runs.iterdir()) == []
 
 
+def test_a_quorum_that_the_hospitals_cannot_make_is_named(roiae_server: Command, folder: CoordinatorFolder) -> None:
+    (folder.path / "federation.yaml").write_text("federation: {quorum: 3}\n")
+
+    code, _, err = roiae_server("start", folder.path)
+
+    assert (code, "federation.quorum: 3 sources, and 2 are enrolled" in err) == (3, True)
+    assert list(folder.runs.iterdir()) == []
+
+
 def test_a_wrong_configuration_is_named_before_anything_starts(
     roiae_server: Command, folder: CoordinatorFolder
 ) -> None:
