@@ -105,7 +105,7 @@ def test_a_part_of_a_hospital_that_is_killed_takes_the_other_with_it(
         pytest.param("a hospital: SIGTERM in a round", [[], ["gamma"]], marks=pytest.mark.slow, id="once"),
         pytest.param(
             "a hospital in turn: SIGTERM at every step",
-            [[site] for site in ("alpha", "beta", "gamma", "alpha", "delta")],  # one a step, WORKING of them
+            [["delta"] if step == SCORED[-1] else [SOURCES[step % len(SOURCES)]] for step in range(WORKING)],
             id="every-step",
         ),
     ],

@@ -31,7 +31,7 @@ def test_the_first_round_begins_within_seconds_of_the_start(
     fault_data: Path, tmp_path: Path, record: Callable[..., None]
 ) -> None:
     """Three hospitals: two sources and the held-out one; three times, since one start is chance by seconds."""
-    starts = [_starts(tmp_path / str(time_), fault_data) for time_ in range(3)]
+    starts = [_starts(tmp_path / str(attempt), fault_data) for attempt in range(3)]
     together, alone = zip(*starts, strict=True)
     _number(record, "`start` of all four to the first hospital at work", "15 s", together)
     _number(record, "`start` of the coordinator to the first hospital at work, hospitals up already", "15 s", alone)
