@@ -4,8 +4,9 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 OUT ?= runs/quick
 RECORD ?= runs/faults.jsonl
+ATTACKS ?= runs/attacks.jsonl
 
-.PHONY: simulate test test-slow faults check bench clean
+.PHONY: simulate test test-slow faults attacks check bench clean
 
 simulate: .venv/runs  ## three phantom hospitals through both phases, in minutes
 	$(BIN)/roiae-server simulate --config quick --out $(OUT) --resume
@@ -20,6 +21,11 @@ faults: .venv/develops  ## kill, cut and cheat between real processes, for an ho
 	mkdir -p $(dir $(RECORD)) && rm -f $(RECORD)
 	$(BIN)/python -m pytest -m faults --faults-record $(RECORD) tests/faults
 	$(BIN)/python -m tests.faults.page $(RECORD)
+
+attacks: .venv/develops  ## try to read frames, under an hour; writes the table of docs/PRIVACY.md
+	mkdir -p $(dir $(ATTACKS)) && rm -f $(ATTACKS)
+	$(BIN)/python -m pytest -m attacks --attacks-record $(ATTACKS) tests/attacks
+	$(BIN)/python -m tests.attacks.page $(ATTACKS)
 
 check: .venv/develops  ## format, lint and types
 	$(BIN)/ruff format --check .

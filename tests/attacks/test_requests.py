@@ -1,0 +1,63 @@
+"""Requests that are not the coordinator's, or not new, or claim a ledger head that never was."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from roiae.envelope import IDENTIFY
+from roiae.errors import Reason
+from roiae.site import Site
+from roiae_client.desk import HospitalDesk
+from roiae_client.gate import Gate
+from roiae_client.ledger import LEDGER, Ledger
+from roiae_client.site_config import SiteConfig
+from tests.signing import TRUSTED, new_key, new_signer, signed
+
+pytestmark = [pytest.mark.slow, pytest.mark.attacks]
+
+ANSWERED = ""
+KEY = new_key()
+
+
+@pytest.fixture
+def desk(make_site: Callable[..., Site], tmp_path: Path) -> Iterator[HospitalDesk]:
+    ledger = Ledger(tmp_path / LEDGER)
+    config = SiteConfig(name="alpha", data=tmp_path, threads=1, device="cpu")
+    yield HospitalDesk(config, KEY, TRUSTED, ledger, lambda side, config: make_site("alpha"))
+    ledger.close()
+
+
+def reason(desk: HospitalDesk, **changes: object) -> str:
+    signer = changes.pop("signer", None)
+    by = {"signer": signer} if signer else {}
+    return desk.answer(IDENTIFY, signed(IDENTIFY, "", {}, **by, **changes), "", {})[0].reason  # type: ignore[arg-type]
+
+
+def test_a_request_that_another_key_signed_is_refused(
+    desk: HospitalDesk, record: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stranger = new_signer(9, new_key())
+    on = reason(desk, signer=stranger)
+    with monkeypatch.context() as context:
+        context.setattr(Gate, "check", lambda self, *request: None)
+        off = reason(desk, signer=stranger)
+
+    record("forged request", off="answered", refused=[on])
+    assert (off, on) == (ANSWERED, Reason.BAD_SIGNATURE)
+
+
+def test_a_request_is_answered_once(desk: HospitalDesk, record: Callable[..., None]) -> None:
+    once = signed(IDENTIFY, "", {})
+    first, again = (desk.answer(IDENTIFY, once, "", {})[0].reason for _ in range(2))
+
+    record("replayed request", off="answered", refused=[again])
+    assert (first, again) == (ANSWERED, Reason.ALREADY_ANSWERED)
+
+
+def test_a_forged_ledger_head_does_not_silence_a_hospital(desk: HospitalDesk, record: Callable[..., None]) -> None:
+    claimed = reason(desk, acknowledged_lines=7, acknowledged_head="f" * 64)
+    after = reason(desk)
+
+    record("forged head", off="silent for good", refused=[claimed])
+    assert (claimed, after) == (Reason.BAD_REQUEST, ANSWERED)
