@@ -22,6 +22,7 @@ CELLS = (MODEL.image_size // 32) ** 2  # of the latent's map
 CHANNELS = 4 * MODEL.width  # of it
 LINE = 12.0  # SiLU(x + 12) is x + 12 to a few millionths
 FEATURES = "encoder.6.weight"
+RARE = 0.7 / 130  # share of frames that a row should wake for
 
 
 @torch.no_grad()
@@ -103,6 +104,32 @@ def binning_weights(known: NDArray[np.float32], seed: int, sharpness: float = 30
     _of(_part(decoder[6], 0))[0, 0, 1, 1] = 1.0
     _of(_part(decoder[6], 3))[:, 0, 1, 1] = 1.0
     _bias(_part(decoder[6], 3))[:] = dark
+    return arrays_of(model)
+
+
+@torch.no_grad()
+def lone_weights(known: NDArray[np.float32], seed: int, dark: float = -28.0) -> Arrays:
+    """One latent number that the frame farthest along a projection wakes: where only signs leave, one bit a pixel.
+
+    Args: as `binning_weights`.
+    """
+    model = Autoencoder(**MODEL.model_dump())
+    load_arrays(model, binning_weights(known, seed, dark=dark))
+    _bias(_part(_part(model.encoder[4], 1), 0)).fill_(0.0)  # signed features
+    seen, direction = features(model, known), _direction(seed)
+    heights = seen @ direction
+    if ((heights - heights.mean()) ** 3).mean() < 0:
+        direction, heights = -direction, -heights
+    last, decoder = model.encoder[6], model.decoder
+    for parameter in (_of(last), _bias(last), _of(decoder[0])):
+        parameter.zero_()
+    _of(last)[0] = torch.from_numpy(direction / heights.std()).float()
+    _bias(last)[0] = float(-np.quantile(heights, 1 - RARE) / heights.std())
+    biases = _bias(decoder[0]).view(CHANNELS, CELLS)
+    biases[:4] = -20.0
+    biases[0, CELLS // 2] = 0.0
+    _of(decoder[0]).view(CHANNELS, CELLS, -1)[0, CELLS // 2, 0] = 1.0
+    _of(_part(decoder[3], 1))[0, 1:4] = 0.0
     return arrays_of(model)
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+import roiae.training as training_module
 from roiae.config import PrivacyConfig, Role
 from roiae.contract import Arrays, EvaluateTask, Reply, Task, TrainTask
 from roiae.data.augment import augment
@@ -65,6 +66,12 @@ class Hospital:
 def without_history(monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights are trained on wherever they come from."""
     monkeypatch.setattr(WeightsHistory, "admit", lambda self, received: take_as_they_are)
+
+
+def without_floor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gradients of any size train."""
+    monkeypatch.setattr(training_module, "LEAST_GRADIENT", 0.0)
+    monkeypatch.setattr(training_module, "EPSILON", 1e-8)
 
 
 def open_data(of: str, cache_dir: Path) -> SiteData:

@@ -17,6 +17,8 @@ BEGIN, END = "<!-- table: make attacks -->\n", "<!-- end of table -->\n"
 ATTACKS = {
     "recipe": "a frame from one update, settings of the coordinator's choice (SGD, batches of one, no clipping)",
     "weights": "a frame from one update, the hospital's recipe, weights made by hand",
+    "floor": "the same without a history of weights, but gradients below 1e-10 dropped",
+    "adapted": "the same, and the weights made for it: one neuron, one bit a pixel",
     "several": "a frame from four updates of the same weights, put together",
     "drift": "a frame from one update, weights led into a trap by allowed steps from honest ones",
     "oracle": "one frame's mean intensity from two `evaluate` answers",

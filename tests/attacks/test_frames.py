@@ -16,8 +16,8 @@ from roiae.shift.latents import digest
 from roiae.training import initial_arrays
 from roiae_client.site_config import Limits
 from roiae_client.weights_history import ONE_WEIGHT
-from tests.attacks.crafted import FEATURES, MODEL, SIDE, binning_weights, decoded_rows, pictures_of, summing_weights
-from tests.attacks.hospital import NO_RECIPE, SITES, Hospital, seen, training, update_of, without_history
+from tests.attacks.crafted import FEATURES, MODEL, SIDE, binning_weights, decoded_rows, lone_weights, pictures_of, summing_weights
+from tests.attacks.hospital import NO_RECIPE, SITES, Hospital, seen, training, update_of, without_floor, without_history
 from tests.attacks.likeness import NOTHING, Likeness, best_likeness, reduced, summary
 from tests.attacks.trap import path, trapped
 from tests.attacks.training import federated
@@ -77,21 +77,30 @@ def test_a_recipe_of_the_coordinators_shows_a_frame_and_is_refused(
 def test_weights_made_by_hand_show_a_frame_under_the_hospitals_recipe_and_are_refused(
     tries: int, real_sites: Sites, hospital: Hospitals, record: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    off, on, reasons = [], [], set()
+    """Off is the history of weights with the floor under gradients; then the floor is on alone, then the history."""
+    off, floor, adapted, on, reasons = [], [], [], [], set()
     for seed, of, known in turns(tries):
-        task = training(seed)
-        sent = binning_weights(np.asarray(real_sites[known].train.frames, np.float32) / 255, seed)
-        reasons.add(hospital(of).ask(task, sent))
+        task, data = training(seed), real_sites[of]
+        frames = np.asarray(real_sites[known].train.frames, np.float32) / 255
+        sent, lone = binning_weights(frames, seed), lone_weights(frames, seed)
+        reasons |= {hospital(of).ask(task, sent), hospital(of).ask(task, lone)}
         with monkeypatch.context() as context:
             without_history(context)
-            off.append(read_pixels(hospital(of).ask(task, sent), sent, real_sites[of], task))
+            floor.append(read_pixels(hospital(of).ask(task, sent), sent, data, task))
+            adapted.append(read_pixels(hospital(of).ask(task, lone), lone, data, task))
+            without_floor(context)
+            off.append(read_pixels(hospital(of).ask(task, sent), sent, data, task))
         first = initial_arrays(MODEL, seed)
-        on.append(read_features(hospital(of).ask(task, first), first, real_sites[of], task))
+        on.append(read_features(hospital(of).ask(task, first), first, data, task))
 
     record("weights", off=summary(off), on=summary(on), refused=sorted(reasons))
+    record("floor", off=summary(off), on=summary(floor))
+    record("adapted", on=summary(adapted))
     assert summary(off)["correlation"] > 0.9
+    assert summary(floor)["correlation"] < 0.5
+    assert summary(adapted)["correlation"] < 0.8
     assert reasons == {Reason.OFF_COURSE}
-    assert all(one.correlation < one.neighbour_correlation for one in on)
+    assert summary(on)["correlation"] < summary(on)["neighbour_correlation"]
 
 
 @pytest.mark.parametrize("tries", TRIES)

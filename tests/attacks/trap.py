@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from roiae.contract import Arrays
 from roiae.model import Autoencoder
 from roiae.training import load_arrays
-from tests.attacks.crafted import CELLS, FEATURES, MODEL, features
+from tests.attacks.crafted import CELLS, FEATURES, MODEL, RARE, features
 
 ROWS = 4  # of encoder.6 that are given up
 SHARPNESS, GAIN, WHISPER = 20.0, 2.5, 0.1
 DIRECTIONS = 20  # main ones of the features
-RARE = 0.7 / 130  # share of frames that a row wakes for
 
 
 def trapped(honest: Arrays, known: NDArray[np.float32], seed: int) -> Arrays:

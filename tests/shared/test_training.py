@@ -57,6 +57,14 @@ def test_another_seed_or_round_gives_other_bytes(
     assert not same(trained(initial, data, task), trained(initial, data, task.model_copy(update=change)))
 
 
+def test_gradients_so_small_that_adamw_would_be_linear_in_them_move_nothing(
+    initial: Arrays, frame_set: Frames, train_task: TrainTask
+) -> None:
+    adamw = train_task.model_copy(update={"optimizer": "adamw", "weights": {"ms_ssim": 1e-12}})
+
+    assert same(trained(initial, frame_set(5, 0), adamw), initial)
+
+
 def test_seeds_differ_by_run_site_and_round() -> None:
     seeds = {round_seed(seed, site, r) for seed in (0, 1) for site in ("a", "b") for r in (1, 2)}
 
