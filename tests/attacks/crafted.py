@@ -167,8 +167,8 @@ _TYPICAL = 20.0  # norm of a frame's features, before encoder.6
 @torch.no_grad()
 def features(model: Autoencoder, frames: NDArray[np.float32]) -> NDArray[np.float64]:
     """What `encoder.6` sees of frames [N, S, S]: [N, channels·cells]."""
-    parts = torch.from_numpy(frames)[:, None].split(32)
-    return torch.cat([model.encoder[:6](part) for part in parts]).double().numpy()
+    found = [model.encoder[:6](torch.from_numpy(frames[at : at + 32])[:, None]) for at in range(0, len(frames), 32)]
+    return torch.cat(found).double().numpy()
 
 
 def _edges(heights: NDArray[np.float64], bins: int) -> NDArray[np.float64]:

@@ -50,7 +50,7 @@ def best_likeness(pictures: Pictures, frames: Pictures) -> Likeness:
 
 def correlations(some: Pictures, others: Pictures) -> NDArray[np.float64]:
     """[some, others]; 0 where a picture is flat."""
-    return _unit(some) @ _unit(others).T
+    return np.asarray(_unit(some) @ _unit(others).T)
 
 
 def reduced(frames: NDArray[np.generic], side: int) -> Pictures:
@@ -74,9 +74,10 @@ def summary(tries: Sequence[Likeness]) -> dict[str, float]:
 def _unit(pictures: Pictures) -> NDArray[np.float64]:
     flat = pictures.reshape(len(pictures), -1)
     flat = flat - flat.mean(axis=1, keepdims=True)
-    return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-30)
+    return np.asarray(flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-30))
 
 
 def _ssim(picture: NDArray[np.float64], frame: NDArray[np.float64]) -> float:
     gain, offset = np.polyfit(picture.ravel(), frame.ravel(), 1)
-    return float(structural_similarity(np.clip(gain * picture + offset, 0, 1), frame, data_range=1))
+    fitted = np.clip(gain * picture + offset, 0, 1)
+    return float(structural_similarity(fitted, frame, data_range=1))  # type: ignore[no-untyped-call]

@@ -8,6 +8,7 @@ from itertools import cycle
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from roiae.contract import Arrays, Reply, TrainTask
 from roiae.data.site_data import SiteData
@@ -16,11 +17,20 @@ from roiae.shift.latents import digest
 from roiae.training import initial_arrays
 from roiae_client.site_config import Limits
 from roiae_client.weights_history import ONE_WEIGHT
-from tests.attacks.crafted import FEATURES, MODEL, SIDE, binning_weights, decoded_rows, lone_weights, pictures_of, summing_weights
+from tests.attacks.crafted import (
+    FEATURES,
+    MODEL,
+    SIDE,
+    binning_weights,
+    decoded_rows,
+    lone_weights,
+    pictures_of,
+    summing_weights,
+)
 from tests.attacks.hospital import NO_RECIPE, SITES, Hospital, seen, training, update_of, without_floor, without_history
 from tests.attacks.likeness import NOTHING, Likeness, best_likeness, reduced, summary
-from tests.attacks.trap import path, trapped
 from tests.attacks.training import federated
+from tests.attacks.trap import path, trapped
 
 pytestmark = [pytest.mark.real_frames, pytest.mark.timeout(3600)]
 
@@ -38,6 +48,11 @@ Sites = dict[str, SiteData]
 def turns(tries: int) -> Iterator[tuple[int, str, str]]:
     """A seed, whom to attack, and another hospital whose frames the coordinator knows."""
     yield from zip(range(tries), cycle(SITES), cycle(SITES[1:] + SITES[:1]), strict=False)
+
+
+def intensities(data: SiteData) -> NDArray[np.float32]:
+    """Of the training frames, [N, S, S]."""
+    return data.train.frames.astype(np.float32) / np.float32(255)
 
 
 def read_pixels(reply: Reply | Reason, sent: Arrays, data: SiteData, task: TrainTask) -> Likeness:
@@ -81,7 +96,7 @@ def test_weights_made_by_hand_show_a_frame_under_the_hospitals_recipe_and_are_re
     off, floor, adapted, on, reasons = [], [], [], [], set()
     for seed, of, known in turns(tries):
         task, data = training(seed), real_sites[of]
-        frames = np.asarray(real_sites[known].train.frames, np.float32) / 255
+        frames = intensities(real_sites[known])
         sent, lone = binning_weights(frames, seed), lone_weights(frames, seed)
         reasons |= {hospital(of).ask(task, sent), hospital(of).ask(task, lone)}
         with monkeypatch.context() as context:
@@ -132,7 +147,7 @@ def test_weights_led_into_a_trap_by_small_steps_show_about_as_much_as_a_neighbou
     honest_of = {of: federated([real_sites[other].train for other in SITES if other != of]) for of in SITES}
     for seed, of, known in turns(21):
         honest = honest_of[of]
-        frames = np.asarray(real_sites[known].train.frames, np.float32) / 255
+        frames = intensities(real_sites[known])
         sent = trapped(honest, frames, seed)
         task = training(seed, learning_rate=1e-5)
         with monkeypatch.context() as context:
