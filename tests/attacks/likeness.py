@@ -56,7 +56,8 @@ def correlations(some: Pictures, others: Pictures) -> NDArray[np.float64]:
 def reduced(frames: NDArray[np.generic], side: int) -> Pictures:
     """Frames [N, S, S] as means over squares: [N, side, side]."""
     step = frames.shape[-1] // side
-    return np.asarray(frames, np.float64).reshape(len(frames), side, step, side, step).mean(axis=(2, 4))
+    squares = np.asarray(frames, np.float64).reshape(len(frames), side, step, side, step)
+    return np.asarray(squares.mean(axis=(2, 4)))
 
 
 def summary(tries: Sequence[Likeness]) -> dict[str, float]:
