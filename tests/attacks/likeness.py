@@ -32,9 +32,12 @@ def best_likeness(pictures: Pictures, frames: Pictures) -> Likeness:
     """
     Args:
         pictures: what an attack ends with; their brightness and contrast are set to the frame's before they are
-            compared.
+            compared. A flat one shows nothing.
         frames: as they were trained on.
     """
+    pictures = pictures[np.ptp(pictures, axis=(1, 2)) > 0]
+    if not len(pictures):
+        return NOTHING
     alike = np.abs(correlations(pictures, frames))
     picture, frame = np.unravel_index(alike.argmax(), alike.shape)
     others = correlations(frames, frames[frame][None])[:, 0]

@@ -81,7 +81,7 @@ def _figures(found: Any) -> str:
 def _neighbour(sample: Mapping[str, Any]) -> str:
     """Of the frames that were shown most of; of refused requests there are none."""
     for found in (sample.get("on"), sample.get("off")):
-        if isinstance(found, Mapping) and "neighbour_correlation" in found:
+        if isinstance(found, Mapping) and found.get("neighbour_correlation"):
             return f"r {found['neighbour_correlation']:.2f}, SSIM {found['neighbour_ssim']:.2f}"
     return ""
 

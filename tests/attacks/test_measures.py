@@ -1,11 +1,13 @@
 """What the attacks are measured with, against others' code; no frame is needed."""
 
+import re
+
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from tests.attacks.crafted import SIDE, features, pictures_of, routed_encoder
 from tests.attacks.likeness import best_likeness, correlations, reduced
-from tests.attacks.page import ATTACKS, BEGIN, END, put_in, table
+from tests.attacks.page import ATTACKS, BEGIN, END, PAGE, put_in, table
 from tests.attacks.test_membership import auc
 from tests.attacks.trap import path
 
@@ -61,3 +63,12 @@ def test_the_table_names_what_was_not_tried() -> None:
     assert page.startswith("# Words\n")
     assert page.endswith("more words\n")
     assert "old" not in page
+
+
+def test_the_page_has_a_place_for_its_table_and_names_tests_that_there_are() -> None:
+    page = PAGE.read_text()
+    named = re.findall(r"`((?:tests/)?[\w/]*(?:test_\w+\.py|tests/\w+))`", page)
+
+    assert page.count(BEGIN) == page.count(END) == 1
+    assert len(named) == 4
+    assert all(list(PAGE.parents[1].glob(f"**/{name}")) for name in named)
