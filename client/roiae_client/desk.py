@@ -1,7 +1,7 @@
 """The one function through which anything leaves a hospital.
 
-What is asked is checked, done, written into the ledger, sealed, and only then handed over. Whatever goes wrong, what
-leaves is a `Reason`; the text stays in this machine's log.
+What is asked is checked, its signature first, then done, written into the ledger, sealed, and only then handed over.
+Whatever goes wrong, what leaves is a `Reason`; the text stays in this machine's log.
 """
 
 import logging
@@ -15,11 +15,13 @@ import torch
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from roiae.contract import TASKS, Arrays, Reply, Request, TrainTask, parse_task
-from roiae.envelope import IDENTIFY, ROIAE, Ask, Envelope, seal
+from roiae.envelope import IDENTIFY, ROIAE, Ask, Envelope, Greeting, seal
 from roiae.errors import Reason, RefusalError
 from roiae.kit import PROTOCOL
+from roiae.signed_request import SignedAsk
 from roiae.site import Site
 from roiae.upload import packed_reply
+from roiae_client.gate import Doorbell, Gate, Trusted
 from roiae_client.ledger import Head, Ledger
 from roiae_client.policy import check_data, check_task, clip_update
 from roiae_client.site_config import SiteConfig
@@ -34,6 +36,7 @@ class HospitalDesk:
 
     Args:
         key: the site's own; seals every reply.
+        trusted: whose requests are answered.
         open_site: the site at a model's image size in px; called when first needed, and its site is kept.
         withdrawn: whether the site has left the federation; then every request is refused.
     """
@@ -42,6 +45,7 @@ class HospitalDesk:
         self,
         config: SiteConfig,
         key: ec.EllipticCurvePrivateKey,
+        trusted: Trusted,
         ledger: Ledger,
         open_site: Callable[[int, SiteConfig], Site],
         withdrawn: Callable[[], bool] = lambda: False,
@@ -54,31 +58,79 @@ class HospitalDesk:
         self._threads = config.threads or torch.get_num_threads()
         self._sites: dict[int, Site] = {}
         self._turn = threading.Lock()
+        self._gate, self._doorbell = Gate(config.name, trusted, ledger), Doorbell()
 
-    def answer(self, kind: str, ask: Ask, task_json: str, arrays: Arrays) -> Answer:
+    def answer(self, kind: str, signed: SignedAsk, task_json: str, arrays: Arrays) -> Answer:
         """The envelope, its signature, and the reply where there is one.
 
         A line that cannot be written takes the reply with it: what leaves then is `site-failed` and the last good head.
         """
         with self._turn:
-            reason, reply = self._outcome(kind, ask, task_json, arrays)
             try:
-                head = self._ledger.append(
-                    run=ask.run,
-                    request=ask.request,
-                    kind=kind if kind == IDENTIFY or kind in TASKS else UNKNOWN,
-                    reason=reason,
-                    arrays=reply.arrays if reply else {},
-                    metrics=reply.metrics if reply else (),
-                )
+                self._gate.check(kind, signed, task_json, arrays)
+                claimed = self._unknown_head(signed.ask)
+            except RefusalError as refusal:
+                return self._turned_away(kind, signed.ask, refusal)
+            except Exception:
+                log.exception("a request could not be checked, or what it brings not be written down")
+                return self._sealed(kind, signed.ask, Reason.SITE_FAILED, None, self._ledger.head)
+            ask = signed.ask
+            reason, reply = self._outcome(kind, claimed, task_json, arrays)
+            try:
+                head = self._written(kind, ask, reason, reply, claimed)
                 return self._sealed(kind, ask, reason, reply, head)
             except Exception:
                 log.exception("no line could be written into the ledger, or no seal made, so no answer leaves")
-                return self._sealed(kind, ask, Reason.SITE_FAILED.value, None, self._ledger.head)
+                return self._sealed(kind, ask, Reason.SITE_FAILED, None, self._ledger.head)
 
-    def _outcome(self, kind: str, ask: Ask, task_json: str, arrays: Arrays) -> tuple[str, Reply | None]:
+    def decline(self, kind: str, greeting: Greeting) -> Answer:
+        """To a request of another protocol: that it is another, and nothing else."""
+        message = f"its roiae {greeting.roiae} speaks protocol {greeting.protocol}, ours {ROIAE} {PROTOCOL}"
+        with self._turn:
+            return self._turned_away(kind, greeting, RefusalError(Reason.WRONG_VERSION, message))
+
+    def _turned_away(self, kind: str, said: Greeting | Ask, refusal: RefusalError) -> Answer:
+        """A line now and then, without a word that a stranger may have chosen."""
+        head = self._ledger.head
+        if self._doorbell.ring():
+            log.warning("%r request turned away: %s", kind, refusal)
+            try:
+                head = self._written(kind, None, refusal.reason, None)
+            except Exception:
+                log.exception("no line could be written into the ledger")
+        return self._sealed(kind, said, refusal.reason, None, head)
+
+    def _written(
+        self, kind: str, ask: Ask | None, reason: str, reply: Reply | None, claimed: Head | None = None
+    ) -> Head:
+        counted = self._doorbell.counted
+        head = self._ledger.append(
+            run=ask.run if ask else "",
+            request=ask.request if ask else "",
+            kind=kind if kind == IDENTIFY or kind in TASKS else UNKNOWN,
+            reason=reason,
+            arrays=reply.arrays if reply else {},
+            metrics=reply.metrics if reply else (),
+            claimed=claimed,
+            turned_away=counted,
+        )
+        self._doorbell.written(counted)
+        return head
+
+    def _unknown_head(self, ask: Ask) -> Head | None:
+        """The ledger head that the coordinator says it has seen, if this ledger never had it."""
+        seen = Head(ask.acknowledged_lines, ask.acknowledged_head)
+        if self._ledger.acknowledge(seen):
+            return None
+        log.error("%s", seen.unknown)
+        return seen
+
+    def _outcome(self, kind: str, claimed: Head | None, task_json: str, arrays: Arrays) -> tuple[str, Reply | None]:
         try:
-            self._admit(ask)
+            if self._withdrawn():
+                raise RefusalError(Reason.WITHDRAWN, "this site has withdrawn from the federation")
+            if claimed:
+                raise RefusalError(Reason.BAD_REQUEST, "it comes with a ledger head that is not ours")
             return "", self._reply(kind, task_json, arrays)
         except RefusalError as refusal:
             log.warning("%r request refused: %s", kind, refusal)
@@ -86,16 +138,6 @@ class HospitalDesk:
         except Exception:
             log.exception("%r request failed", kind)
             return Reason.SITE_FAILED.value, None
-
-    def _admit(self, ask: Ask) -> None:
-        if self._withdrawn():
-            raise RefusalError(Reason.WITHDRAWN, "this site has withdrawn from the federation")
-        self._ledger.acknowledge(Head(ask.acknowledged_lines, ask.acknowledged_head))
-        if ask.protocol != PROTOCOL:
-            message = f"the coordinator's roiae {ask.roiae} speaks protocol {ask.protocol}, ours {ROIAE} {PROTOCOL}"
-            raise RefusalError(Reason.WRONG_VERSION, message)
-        if self._ledger.answered(ask.request):
-            raise RefusalError(Reason.ALREADY_ANSWERED, f"request {ask.request} is in the ledger")
 
     def _reply(self, kind: str, task_json: str, arrays: Arrays) -> Reply:
         began = time.perf_counter()
@@ -129,13 +171,13 @@ class HospitalDesk:
             self._sites = {image_size: self._open_site(image_size, self._config)}
         return self._sites[image_size]
 
-    def _sealed(self, kind: str, ask: Ask, reason: str, reply: Reply | None, head: Head) -> Answer:
+    def _sealed(self, kind: str, said: Greeting | Ask, reason: str, reply: Reply | None, head: Head) -> Answer:
         envelope = Envelope(
             site=self._config.name,
-            run=ask.run,
-            request=ask.request,
+            run=said.run,
+            request=said.request,
             kind=kind,
-            reason=reason,
+            reason=str(reason),
             roiae=ROIAE,
             protocol=PROTOCOL,
             ledger_lines=head.lines,

@@ -1,7 +1,8 @@
 """What has left this hospital: a line for every reply, on the disk before the reply goes, and never changed after.
 
 Each line is JSON and carries the hash of the line before it, so that an altered, missing or moved line shows. A cut
-tail shows by the head that the coordinator has acknowledged, which every request brings back. docs/LEDGER.md.
+tail shows by the head that the coordinator has acknowledged, which every request brings back: the last one that this
+ledger had is kept beside it, and one that it never had is written into it. docs/LEDGER.md.
 """
 
 import hashlib
@@ -24,6 +25,7 @@ from roiae.files import write_atomically
 
 LEDGER = "ledger.jsonl"  # in the hospital's folder
 UNFINISHED = "unfinished"  # kind of the line that sets aside one which a crash cut short
+REQUEST_KEY = "request-key"  # kind of the line that says which key signs requests from now on
 _HASH = b',"hash":"'  # a line's hash is that of the bytes before this
 _END = b'"}\n'
 _NUMBER_BYTES = 8  # a metric is a double
@@ -34,6 +36,21 @@ class Head(NamedTuple):
 
     lines: int
     hash: str
+
+    @property
+    def unknown(self) -> str:
+        """For a person, where the coordinator has named this head and the ledger never had it."""
+        return (
+            f"the coordinator says that it has seen line {self.lines} with hash {self.hash}, which is not here: the "
+            "end of the ledger was cut or replaced, or the coordinator is mistaken; docs/LEDGER.md says what to do"
+        )
+
+
+class KeySeen(NamedTuple):
+    """A request key that the CA has certified."""
+
+    number: int
+    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -52,11 +69,15 @@ class Line:
     previous: str
     hash: str
     set_aside: str = ""  # of an unfinished line: what of it was there
+    request_key: tuple[int, str] | None = None  # of a line of this kind: number and fingerprint
+    claimed: tuple[int, str] | None = None  # a head that the coordinator says it has seen, and that is not here
+    turned_away: int = 0  # requests since the line before that got no line: nobody vouched for them
 
 
 class LedgerReader:
     """Follows a ledger line by line; `head`, `end` and `unfinished` say where it has come to.
 
+    `claimed` is the head that the coordinator says it has seen and that is not here, if no request was answered since.
     A last line without its end is left out: it is being written, or a crash cut it short and its reply never went.
     """
 
@@ -66,6 +87,7 @@ class LedgerReader:
         self.head = Head(0, NO_LINES)
         self.end = 0  # byte after the last whole line
         self.unfinished = b""
+        self.claimed: Head | None = None
 
     def __iter__(self) -> Iterator[Line]:
         """
@@ -83,13 +105,20 @@ class LedgerReader:
                     line = _checked(raw, self.head, self._path)
                     self.head, self.end = Head(line.n, line.hash), self.end + len(raw)
                     met = met or self.acknowledged == self.head
+                    self._note_claim(line)
                     yield line
         except FileNotFoundError:
             pass  # nothing has left; the acknowledged head knows better where that is not so
         except OSError as error:
             raise SetupError(f"{self._path}: cannot be read ({error.strerror}). Check its owner and mode.") from error
         if not met:
-            raise not_acknowledged(self._path, self.acknowledged, self.head)
+            raise _not_acknowledged(self._path, self.acknowledged, self.head)
+
+    def _note_claim(self, line: Line) -> None:
+        if line.claimed:
+            self.claimed = Head(*line.claimed)
+        elif line.request and not line.reason:
+            self.claimed = None
 
 
 class Ledger:
@@ -109,6 +138,7 @@ class Ledger:
         self._lock = FileLock(f"{path}.lock", timeout=0, thread_local=False)
         self._requests: set[str] = set()
         self._hashes = [NO_LINES]  # by number of lines
+        self.request_key: KeySeen | None = None  # the latest; None while it is still the kit's
         try:
             self._lock.acquire()
             self._open()
@@ -128,6 +158,8 @@ class Ledger:
         reader = LedgerReader(self._path)
         for line in reader:
             self._note(line.request, line.hash)
+            if line.request_key:
+                self.request_key = KeySeen(*line.request_key)
         self._end, self._acknowledged = reader.end, reader.acknowledged
         self._file = _open(self._path)
         if reader.unfinished:
@@ -145,16 +177,27 @@ class Ledger:
         """Whether a reply to this request has been written down."""
         return request in self._requests
 
-    def acknowledge(self, seen: Head) -> None:
-        """Keep the head that the coordinator has seen. One that this ledger never had is kept for good, and stops it.
+    def acknowledge(self, seen: Head) -> bool:
+        """Keep the head that the coordinator has seen, if this ledger had it; a later one is never given up for it.
 
-        Raises:
-            LedgerError: the ledger has not that line.
+        Returns:
+            Whether this ledger had it.
         """
-        if self._has(self._acknowledged) and (seen.lines > self._acknowledged.lines or not self._has(seen)):
+        if not self._has(seen):
+            return False
+        if seen.lines > self._acknowledged.lines:
             write_atomically(_beside(self._path), json.dumps(seen).encode() + b"\n")
             self._acknowledged = seen
-        self._check_acknowledged()
+        return True
+
+    def accept_request_key(self, key: KeySeen) -> None:
+        """Write down the key that signs requests from now on; it is on the disk when this returns.
+
+        Raises:
+            LedgerError, OSError: as `append`.
+        """
+        self._append(kind=REQUEST_KEY, request_key=key)
+        self.request_key = key
 
     def append(
         self,
@@ -165,18 +208,20 @@ class Ledger:
         reason: str,
         arrays: Mapping[str, NDArray[Any]],
         metrics: Collection[str],
+        claimed: Head | None = None,
+        turned_away: int = 0,
     ) -> Head:
         """Write down what is about to leave; it is on the disk when this returns.
 
         Args:
             arrays: of the reply, finite.
             metrics: names of the reply's numbers.
+            claimed, turned_away: as a `Line` has them.
 
         Raises:
-            LedgerError: the coordinator has seen a line that is not here, or the file was moved or cut.
+            LedgerError: the file was moved or cut.
             OSError: the disk is full or fails. Nothing may leave then.
         """
-        self._check_acknowledged()
         return self._append(
             run=run,
             request=request,
@@ -185,6 +230,8 @@ class Ledger:
             arrays=[_described(name, array) for name, array in arrays.items()],
             metrics=list(metrics),
             bytes=sum(array.nbytes for array in arrays.values()) + _NUMBER_BYTES * len(metrics),
+            **({"claimed": claimed} if claimed else {}),
+            **({"turned_away": turned_away} if turned_away else {}),
         )
 
     def _append(self, **said: Any) -> Head:
@@ -215,10 +262,6 @@ class Ledger:
     def _has(self, head: Head) -> bool:
         return head.lines < len(self._hashes) and self._hashes[head.lines] == head.hash
 
-    def _check_acknowledged(self) -> None:
-        if not self._has(self._acknowledged):
-            raise not_acknowledged(self._path, self._acknowledged, self.head)
-
 
 def read_acknowledged(path: Path) -> Head:
     """The head of this ledger that the coordinator has seen, as kept beside it.
@@ -238,13 +281,13 @@ def read_acknowledged(path: Path) -> Head:
         ) from error
 
 
-def not_acknowledged(path: Path, acknowledged: Head, head: Head) -> LedgerError:
-    """The error for a ledger that has not the line which the coordinator has seen."""
+def _not_acknowledged(path: Path, acknowledged: Head, head: Head) -> LedgerError:
+    """The error for a ledger that has no longer the line which the coordinator has seen."""
     found = "another line is there" if acknowledged.lines <= head.lines else f"it ends with line {head.lines}"
     return LedgerError(
         f"{path}: line {acknowledged.lines}: the coordinator has seen this line with hash {acknowledged.hash}, and "
-        f"{found}. The end of the ledger was cut or replaced, or the coordinator speaks of another ledger. Nothing "
-        "more is answered; keep the file, and compare with what the coordinator has. docs/LEDGER.md says how to go on."
+        f"{found}. The end of the ledger was cut or replaced on this machine. Nothing more is answered; keep the file, "
+        "and compare with what the coordinator has. docs/LEDGER.md says how to go on."
     )
 
 

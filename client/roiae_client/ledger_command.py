@@ -21,6 +21,7 @@ _ASKED = {
     "query.probe": "one step of the provenance probe, sealed likewise",
     "query.scores": "domain-shift scores of our frames",
     "query.identify": "which site and version this is",
+    "request-key": "to know the coordinator's new key by its CA",
     "unfinished": "a line that a crash cut short",
     "unknown": "something unknown",
 }
@@ -38,7 +39,7 @@ def ledger(
     from rich.filesize import decimal
 
     from roiae.errors import SetupError
-    from roiae_client.ledger import LEDGER, LedgerReader
+    from roiae_client.ledger import LEDGER, Head, LedgerReader
     from roiae_client.site_config import SITE_CONFIG
 
     path = folder / LEDGER
@@ -46,16 +47,23 @@ def ledger(
         raise SetupError(f"{folder}: holds neither {LEDGER} nor {SITE_CONFIG}. Give the folder that `init` made.")
     reader = LedgerReader(path)
     shown: deque[Line] = deque(maxlen=last)
-    answers = refusals = leaving = 0
+    answers = refusals = turned_away = leaving = 0
+    claims = []
     for line in reader:
         shown.append(line)
         leaving += line.bytes
         answers += line.reason == "" and line.request != ""
         refusals += line.reason != ""
+        turned_away += line.turned_away
+        claims += [Head(*line.claimed)] if line.claimed else []
     console = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else _WIDTH)
     if not verify:
         console.print(_table(shown))
     console.print(f"{answers} answers and {refusals} refusals, {decimal(leaving)} of arrays and numbers in all.")
+    if turned_away:
+        console.print(f"{turned_away} more requests were turned away without a line: nobody vouched for them.")
+    if claims:
+        console.print(f"{len(claims)} times {claims[-1].unknown}.")
     if reader.unfinished:
         console.print("The last line is unfinished: it is being written, or its reply never left.")
     if verify:
@@ -80,6 +88,8 @@ def _table(lines: "Iterable[Line]") -> "Table":
 
 
 def _left(line: "Line") -> str:
+    if line.request_key:
+        return f"nothing: key {line.request_key[0]} signs requests"
     if line.set_aside or line.reason:
         return f"nothing: {line.reason or 'its reply never left'}"
     parts = [

@@ -2,12 +2,14 @@
 
 import os
 import sys
+from collections import deque
 
 from roiae.files import write_atomically
 from roiae.service import free_port, new_secret, only_one
 from roiae.supervisor import Service, Supervisor
 from roiae_client.client_folder import ClientFolder
 from roiae_client.flower.command import NOT_LET_IN, supernode_command
+from roiae_client.ledger import LedgerReader
 from roiae_client.service_state import ServiceState
 
 LOCK = "service.lock"  # in state/
@@ -17,12 +19,14 @@ def start(folder: ClientFolder) -> None:
     """Serve until the process is ended.
 
     Raises:
-        SetupError: the hospital has not joined, or its key was rotated since.
+        SetupError: the hospital has not joined, or its keys were rotated since.
+        LedgerError: the ledger is not what was written, so that nothing would be answered.
         ServiceError: it is served already.
     """
     kit, state = folder.kit, ServiceState(folder.state)
     taken = f"{folder.path}: is served by another process already. Stop that one first."
     with only_one(folder.state / LOCK, taken):
+        deque(LedgerReader(folder.ledger), maxlen=0)
         new_secret(state.secret)
         state.forget()
         said: tuple[bool, bool] | None = None
@@ -47,7 +51,7 @@ def _services(folder: ClientFolder, superlink: str, state: ServiceState, port: i
     bundle = folder.config.ca_bundle.read_bytes() if folder.config.ca_bundle else b""
     roots = folder.state / "roots.pem"
     write_atomically(roots, folder.ca_certificate.read_bytes() + bundle)
-    node = supernode_command(superlink, folder.key, roots, state.secret, port, state.heard)
+    node = supernode_command(superlink, folder.node_key, roots, state.secret, port, state.heard)
     here = ",".join(filter(None, (os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), "127.0.0.1")))
     home = {"FLWR_HOME": str((folder.state / "flwr").resolve()), "NO_PROXY": here, "no_proxy": here}
     executor = (sys.executable, "-m", "roiae_client.flower.executor", str(folder.path), str(port))

@@ -48,14 +48,15 @@ def coordinate(folder: CoordinatorFolder, name: str, port: int, serve: bool, con
     control = Control(address, ca)
     try:
         control.wait_until_up()
-        directory = SiteDirectory(folder, control, run.state.id)
+        directory, signer = SiteDirectory(folder, control, run.state.id), folder.load_signer()
         with Board(folder, directory, run) as board:
             wait = RETRY_SECONDS[0]
             while run.state.status != "done":
                 board.wait_for_quorum()
                 try:
                     with flower_run(control, address, ca, (folder.superlink / "secret").read_bytes()) as grid:
-                        _drive(run, NetworkTransport(grid, directory, Patience.of(run), run.sources), board, console)
+                        transport = NetworkTransport(grid, directory, signer, Patience.of(run), run.sources)
+                        _drive(run, transport, board, console)
                 except QuorumError as error:
                     if run.state.status == "incomplete":
                         raise

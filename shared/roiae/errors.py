@@ -94,6 +94,7 @@ class Reason(StrEnum):
     OFFLINE = "offline"
     NOT_ALLOWED = "not-allowed"
     BAD_SIGNATURE = "bad-signature"
+    EXPIRED = "expired"
     WRONG_VERSION = "wrong-version"
     ARRAYS_MISMATCH = "arrays-mismatch"
     NOT_FINITE = "not-finite"

@@ -1,30 +1,47 @@
 """All arrays of a message as one: Flower moves each array in several calls of its own, and a model has forty."""
 
+import hashlib
+
 import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from roiae.contract import Arrays
 
+UNLIKE = "unlike"  # beside a reply's numbers in their record: a random one, which makes the record unlike any other
 
-def pack(arrays: Arrays) -> tuple[str, tuple[int], str, bytes]:
+
+def pack(arrays: Arrays, nonce: str = "") -> tuple[str, tuple[int], str, bytes]:
     """Arrays by name as the four fields of Flower's Array: type, shape, format and content.
 
     A number before each name keeps their order.
+
+    Args:
+        nonce: random, and told to whoever unpacks. Flower names its objects by their content, and who can tell an
+            object's name before it is sent can get in its way. No part of what is packed with a nonce can be foretold.
     """
     numbered = {f"{n:05d}/{name}": np.asarray(array, order="C") for n, (name, array) in enumerate(arrays.items())}
-    content = save(numbered)
+    content = _veiled(save(numbered), nonce)
     return "uint8", (len(content),), "safetensors", content
 
 
-def unpack(content: bytes) -> Arrays:
+def unpack(content: bytes, nonce: str = "") -> Arrays:
     """The arrays in their order; nothing in them can run.
 
     Raises:
-        ValueError: it is not what `pack` makes.
+        ValueError: it is not what `pack` makes with this nonce.
     """
     try:
-        numbered = load(content)
+        numbered = load(_veiled(content, nonce))
     except (SafetensorError, KeyError) as error:
         raise ValueError(f"arrays are not packed in safetensors' format: {error}") from error
     return {name.partition("/")[2]: array for name, array in sorted(numbered.items())}
+
+
+def _veiled(content: bytes, nonce: str) -> bytes:
+    """The content under a key stream that the nonce gives, and itself again the second time; no secret."""
+    if not nonce:
+        return content
+    stream = Cipher(algorithms.ChaCha20(hashlib.sha256(nonce.encode()).digest(), bytes(16)), mode=None)
+    return stream.encryptor().update(content)

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from roiae_client.cli import main
-from roiae_client.ledger import LEDGER, Head, Ledger
+from roiae_client.ledger import LEDGER, Head, KeySeen, Ledger
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -92,6 +93,23 @@ def test_an_unfinished_line_is_mentioned(show: Command, tmp_path: Path, head: He
     code, out, _ = show(tmp_path)
 
     assert (code, "The last line is unfinished" in out) == (0, True)
+
+
+def test_a_head_that_was_claimed_and_requests_without_a_line_are_told(
+    show: Command, tmp_path: Path, head: Head
+) -> None:
+    ledger = Ledger(tmp_path / LEDGER)
+    said: dict[str, Any] = {"run": "run", "kind": "train", "arrays": {}, "metrics": ()}
+    ledger.append(request="r4", reason="bad-request", claimed=Head(9, "c" * 64), **said)
+    ledger.append(request="", reason="bad-signature", turned_away=41, **said)
+    ledger.accept_request_key(KeySeen(2, "SHA256:x"))
+    ledger.close()
+
+    code, out, _ = show(tmp_path, "--verify")
+    assert code == 0
+    assert "1 times the coordinator says that it has seen line 9 with hash ccc" in out
+    assert "41 more requests were turned away without a line" in out
+    assert "nothing: key 2 signs requests" in show(tmp_path)[1]
 
 
 def test_a_hospital_from_which_nothing_has_left_has_an_empty_ledger(show: Command, tmp_path: Path) -> None:

@@ -17,7 +17,9 @@ from roiae.config import Role
 from roiae.errors import SetupError
 from roiae.keys import sign
 from roiae.kit import PROTOCOL, Kit, pack_kit, read_kit
+from roiae.signed_request import RequestSigner
 from roiae_server.authority import CA_LIFETIME, Authority
+from tests.signing import CA, new_signer
 
 AUTHORITY = Authority.create("nt-europe")
 FINGERPRINT = ca_fingerprint(AUTHORITY.pem)
@@ -30,6 +32,7 @@ KIT = Kit(
     site="hospital-a",
     role=Role.SOURCE,
     site_fingerprint="SHA256:abc",
+    request_key=new_signer(1, AUTHORITY.key).certificate,
 )
 PACKED = pack_kit(KIT, AUTHORITY.pem, AUTHORITY.key)
 
@@ -176,8 +179,8 @@ def test_an_expired_ca_is_refused(tmp_path: Path) -> None:
 
 
 def test_another_protocol_is_named_with_both_versions(zipped: Callable[[dict[str, bytes]], Path]) -> None:
-    with pytest.raises(SetupError, match=r"protocol 2, made by roiae '9\.9'; this roiae reads protocol 1"):
-        read_kit(zipped(resigned({"protocol": 2, "roiae": "9.9", "news": True}))).unseal(FINGERPRINT)
+    with pytest.raises(SetupError, match=rf"protocol 9, made by roiae '9\.9'; this roiae reads protocol {PROTOCOL}"):
+        read_kit(zipped(resigned({"protocol": 9, "roiae": "9.9", "news": True}))).unseal(FINGERPRINT)
 
 
 @pytest.mark.parametrize(
@@ -196,6 +199,23 @@ def test_a_kit_that_does_not_fit_its_protocol_is_refused(
 ) -> None:
     with pytest.raises(SetupError, match=rf"kit\.json is not right at {key}\."):
         read_kit(zipped(resigned(changes, drop))).unseal(FINGERPRINT)
+
+
+def test_a_kit_without_a_request_key_is_told(zipped: Callable[[dict[str, bytes]], Path]) -> None:
+    with pytest.raises(SetupError, match=r"names no request key.*`roiae-server add-site … --replace` makes one"):
+        read_kit(zipped(resigned({}, "request_key"))).unseal(FINGERPRINT)
+
+
+@pytest.mark.parametrize(
+    "signer", [new_signer(1, CA), new_signer(1, AUTHORITY.key, "nt-asia")], ids=["another CA", "another federation"]
+)
+def test_a_kit_with_a_wrong_request_key_is_told(
+    zipped: Callable[[dict[str, bytes]], Path], signer: RequestSigner
+) -> None:
+    changed = resigned({"request_key": signer.certificate.model_dump()})
+
+    with pytest.raises(SetupError, match="its request key is not certified by this federation's CA"):
+        read_kit(zipped(changed)).unseal(FINGERPRINT)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ Nothing that the coordinator sends is unpacked, imported or run. torch is import
 """
 
 import logging
+import secrets
 import sys
 import time
 from pathlib import Path
@@ -24,9 +25,12 @@ from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
 from roiae.cli import log_as_a_service, run_app
-from roiae.envelope import Ask
-from roiae.errors import Reason, RefusalError
-from roiae.packing import unpack
+from roiae.contract import Reply
+from roiae.envelope import Envelope, Greeting
+from roiae.errors import Reason
+from roiae.kit import PROTOCOL
+from roiae.packing import UNLIKE, unpack
+from roiae.signed_request import SignedAsk
 from roiae_client.client_folder import ClientFolder
 from roiae_client.desk import HospitalDesk
 from roiae_client.flower.app import CLIENT_APP_RAISED, reply_record
@@ -84,18 +88,27 @@ def _answer(desk: HospitalDesk, state: ServiceState, client: RuntimeHttpClient) 
 
 def answer(desk: HospitalDesk, message: Message) -> Message:
     """The signed reply to a request, or a bare reason to one that does not even say which it is."""
+    kind = message.metadata.message_type
     try:
-        content = message.content
-        ask = Ask.from_record(content.config_records["ask"])
-        task = str(content.config_records["config"]["task"])
-        arrays = unpack(content.array_records["arrays"]["packed"].data)
-    except (RefusalError, KeyError, TypeError, ValueError):
+        record = dict(message.content.config_records["ask"])
+        greeting = Greeting.from_record(record)
+        if greeting.protocol != PROTOCOL:
+            return _message(message, *desk.decline(kind, greeting))
+        signed, task = SignedAsk.from_record(record)
+        arrays = unpack(message.content.array_records["arrays"]["packed"].data, signed.ask.nonce)
+    except Exception:  # whatever odd bytes can bring about is this message's alone
         log.warning("a request that is not of this contract was refused", exc_info=True)
         return Message(Error(CLIENT_APP_RAISED, Reason.BAD_REQUEST), reply_to=message)
-    envelope, signature, reply = desk.answer(message.metadata.message_type, ask, task, arrays)
-    record = reply_record(reply) if reply else RecordDict()
+    return _message(message, *desk.answer(kind, signed, task, arrays))
+
+
+def _message(asked: Message, envelope: Envelope, signature: bytes, reply: Reply | None) -> Message:
+    """Flower names a message's parts by their content; nobody can tell the name of one of these beforehand."""
+    record = reply_record(reply, envelope.request) if reply else RecordDict()
+    if reply:
+        record.metric_records["metrics"][UNLIKE] = secrets.randbits(62)
     record["envelope"] = ConfigRecord({**envelope.to_record(signature)})
-    return Message(record, reply_to=message)
+    return Message(record, reply_to=asked)
 
 
 def _as_app(token: str) -> tuple[RuntimeVersionHttpInterceptor, RuntimeTokenHttpInterceptor]:

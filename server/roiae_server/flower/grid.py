@@ -13,7 +13,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from roiae.contract import Reply, Request
 from roiae.errors import Reason, RefusalError
-from roiae.packing import pack, unpack
+from roiae.packing import UNLIKE, pack, unpack
 from roiae_server.transport import Outcome
 
 POLL_SECONDS = 0.05  # between looks for replies; a grid in this process is never empty-handed
@@ -141,14 +141,18 @@ def request_record(request: Request) -> RecordDict:
     )
 
 
-def read_reply(message: Message) -> Reply:
+def read_reply(message: Message, nonce: str = "") -> Reply:
     """
+    Args:
+        nonce: that the arrays were packed with.
+
     Raises:
         RefusalError: a part is missing or ill-typed.
     """
     try:
         metrics = {name: float(value) for name, value in message.content.metric_records["metrics"].items()}  # type: ignore[arg-type]
-        arrays = unpack(message.content.array_records["arrays"]["packed"].data)
+        metrics.pop(UNLIKE, None)
+        arrays = unpack(message.content.array_records["arrays"]["packed"].data, nonce)
         return Reply(metrics, arrays, metrics.pop("seconds"))
     except (KeyError, TypeError, ValueError):
         raise RefusalError(Reason.BAD_METRICS, "a part of the reply is missing or ill-typed") from None

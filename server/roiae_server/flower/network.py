@@ -11,14 +11,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from flwr.app import ConfigRecord, Message
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.common.constant import ErrorCode
 
-from roiae.contract import Reply, Request
-from roiae.envelope import Ask, Envelope, check
+from roiae.contract import Arrays, Reply, Request
+from roiae.envelope import Ask, Envelope, Greeting, check, check_protocol
 from roiae.errors import Reason, RefusalError
 from roiae.keys import PublicKey
-from roiae_server.flower.grid import MessageGrid, act_as_coordinator, read_reply, request_record, wire_bytes
+from roiae.packing import pack
+from roiae.signed_request import RequestSigner, SignedAsk, content_bytes
+from roiae_server.flower.grid import MessageGrid, act_as_coordinator, read_reply, wire_bytes
 from roiae_server.flower.superlink import Node
 from roiae_server.run_folder import RunFolder
 from roiae_server.transport import Outcome
@@ -41,7 +43,7 @@ class Directory(Protocol):
 
     def key(self, site: str) -> PublicKey | None: ...
     def nodes(self) -> Mapping[str, Node]: ...
-    def ask(self, site: str, request: str) -> Ask: ...
+    def ask(self, site: str, request: str, seconds: float) -> Ask: ...
     def heard(self, site: str, envelope: Envelope) -> None: ...
 
 
@@ -58,11 +60,35 @@ class Patience:
         return cls(run.config.federation.deadline, run.config.federation.grace, run.quorum)
 
 
+@dataclass(frozen=True)
+class _Content:
+    """What a request asks for, made ready once for all sites that are asked the same."""
+
+    task_json: str
+    signed: bytes  # its part of what is signed
+    arrays: Arrays
+
+    @classmethod
+    def of(cls, request: Request) -> "_Content":
+        task_json = request.task.model_dump_json()
+        return cls(task_json, content_bytes(request.kind, task_json, request.arrays), request.arrays)
+
+    def record(self, signed: SignedAsk) -> RecordDict:
+        """A message's content of which no part is like a part of any other message."""
+        return RecordDict(
+            {
+                "arrays": ArrayRecord({"packed": Array(*pack(self.arrays, signed.ask.nonce))}),
+                "ask": ConfigRecord({**signed.to_record(self.task_json)}),
+            }
+        )
+
+
 @dataclass
 class _Pending:
     """One site's request, until it is answered."""
 
     request: Request
+    content: _Content
     message: str | None = None  # in flight
     ask: Ask | None = None
     activation: str = ""
@@ -75,6 +101,7 @@ class NetworkTransport:
     Args:
         grid: of a Flower run.
         directory: of the enrolled sites.
+        signer: signs every request.
         patience: of every exchange.
         sources: the sites whose answers make the quorum.
         clock: monotonic seconds; with `sleep`, so that a test needs no time.
@@ -84,18 +111,20 @@ class NetworkTransport:
         self,
         grid: MessageGrid,
         directory: Directory,
+        signer: RequestSigner,
         patience: Patience,
         sources: Iterable[str],
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._grid, self._directory, self._patience = grid, directory, patience
+        self._grid, self._directory, self._signer, self._patience = grid, directory, signer, patience
         self._sources, self._clock, self._sleep = frozenset(sources), clock, sleep
 
     def exchange(self, requests: Mapping[str, Request]) -> Iterator[Outcome]:
         act_as_coordinator()
         end = self._clock() + self._patience.deadline
-        waiting = {site: _Pending(requests[site]) for site in sorted(requests)}
+        different = {id(request): _Content.of(request) for request in requests.values()}  # mostly one for all sites
+        waiting = {site: _Pending(requests[site], different[id(requests[site])]) for site in sorted(requests)}
         answered = 0
         while waiting and self._clock() < end:
             for site in [site for site in waiting if self._directory.key(site) is None]:  # removed meanwhile
@@ -128,10 +157,10 @@ class NetworkTransport:
                 continue
             if pending.message:
                 log.warning("%s has connected anew and is sent its request again", site)
-            pending.ask = self._directory.ask(site, uuid.uuid4().hex)
-            content = request_record(pending.request)
-            content["ask"] = ConfigRecord({**pending.ask.to_record()})
-            message = Message(content, node.node_id, pending.request.kind, ttl=max(1.0, end - self._clock()))
+            left = max(1.0, end - self._clock())
+            pending.ask = self._directory.ask(site, uuid.uuid4().hex, left)
+            content = pending.content.record(self._signer.sign(pending.ask, pending.content.signed))
+            message = Message(content, node.node_id, pending.request.kind, ttl=left)
             pending.bytes_out += wire_bytes(message)
             (pending.message,) = self._grid.push_messages([message])
             pending.activation = node.activation
@@ -163,8 +192,9 @@ class NetworkTransport:
         record = message.content.config_records.get("envelope")
         if key is None or record is None:
             raise RefusalError(Reason.BAD_SIGNATURE, "the reply is not signed by an enrolled key")
+        check_protocol(Greeting.from_record(record, Reason.BAD_SIGNATURE), ask, site)
         envelope, signature = Envelope.from_record(record)
-        reply = None if envelope.reason else read_reply(message)
+        reply = None if envelope.reason else read_reply(message, envelope.request)
         check(key, ask, kind, site, envelope, signature, reply)
         self._directory.heard(site, envelope)
         return (Reason(envelope.reason), None) if envelope.reason else (None, reply)
