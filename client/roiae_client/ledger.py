@@ -69,8 +69,8 @@ class Line:
     previous: str
     hash: str
     set_aside: str = ""  # of an unfinished line: what of it was there
-    request_key: tuple[int, str] | None = None  # of a line of this kind: number and fingerprint
-    claimed: tuple[int, str] | None = None  # a head that the coordinator says it has seen, and that is not here
+    request_key: KeySeen | None = None  # of a line of this kind
+    claimed: Head | None = None  # a head that the coordinator says it has seen, and that is not here
     turned_away: int = 0  # requests since the line before that got no line: nobody vouched for them
 
 
@@ -116,7 +116,7 @@ class LedgerReader:
 
     def _note_claim(self, line: Line) -> None:
         if line.claimed:
-            self.claimed = Head(*line.claimed)
+            self.claimed = line.claimed
         elif line.request and not line.reason:
             self.claimed = None
 
@@ -159,7 +159,7 @@ class Ledger:
         for line in reader:
             self._note(line.request, line.hash)
             if line.request_key:
-                self.request_key = KeySeen(*line.request_key)
+                self.request_key = line.request_key
         self._end, self._acknowledged = reader.end, reader.acknowledged
         self._file = _open(self._path)
         if reader.unfinished:
@@ -297,7 +297,11 @@ def _checked(raw: bytes, before: Head, path: Path) -> Line:
     if tail != hashlib.sha256(body).hexdigest().encode() + _END:
         raise LedgerError(f"{path}: line {place}: was altered: its hash is not that of its text.")
     try:
-        line = Line(**json.loads(raw))
+        fields = json.loads(raw)
+        for name, kind in (("request_key", KeySeen), ("claimed", Head)):
+            if name in fields:
+                fields[name] = kind(*fields[name])
+        line = Line(**fields)
     except (ValueError, TypeError):
         raise LedgerError(f"{path}: line {place}: is no line of a ledger.") from None
     if line.n != place:

@@ -39,7 +39,7 @@ def ledger(
     from rich.filesize import decimal
 
     from roiae.errors import SetupError
-    from roiae_client.ledger import LEDGER, Head, LedgerReader
+    from roiae_client.ledger import LEDGER, LedgerReader
     from roiae_client.site_config import SITE_CONFIG
 
     path = folder / LEDGER
@@ -55,7 +55,7 @@ def ledger(
         answers += line.reason == "" and line.request != ""
         refusals += line.reason != ""
         turned_away += line.turned_away
-        claims += [Head(*line.claimed)] if line.claimed else []
+        claims += [line.claimed] if line.claimed else []
     console = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else _WIDTH)
     if not verify:
         console.print(_table(shown))
@@ -89,7 +89,7 @@ def _table(lines: "Iterable[Line]") -> "Table":
 
 def _left(line: "Line") -> str:
     if line.request_key:
-        return f"nothing: key {line.request_key[0]} signs requests"
+        return f"nothing: key {line.request_key.number} signs requests"
     if line.set_aside or line.reason:
         return f"nothing: {line.reason or 'its reply never left'}"
     parts = [

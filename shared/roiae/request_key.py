@@ -8,7 +8,6 @@ An X.509 certificate would say the same with an expiry and extensions that nobod
 """
 
 import base64
-import binascii
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -39,9 +38,10 @@ class RequestCertificate(BaseModel):
         """Whether this CA certified the key for this federation."""
         try:
             signature = base64.b64decode(self.signature, validate=True)
-        except binascii.Error:
+            signed = _signed_bytes(federation, self.number, self.public_key)
+        except ValueError:  # no base64, or text that has no bytes
             return False
-        return verify(ca, signature, _signed_bytes(federation, self.number, self.public_key))
+        return verify(ca, signature, signed)
 
     @property
     def key(self) -> PublicKey:

@@ -9,7 +9,7 @@ import yaml
 from roiae.certificates import ca_fingerprint
 from roiae.config import Role
 from roiae.errors import ConfigError, DataError, SetupError
-from roiae.keys import load_private, read_public
+from roiae.keys import create_key, load_private, read_public
 from roiae_client import client_folder
 from roiae_client.client_folder import ClientFolder
 from roiae_client.site_config import ALLOWED_BY_DEFAULT, SiteConfig, read_site_config
@@ -263,7 +263,7 @@ def test_a_rotation_that_is_killed_never_leaves_a_mix_that_looks_whole(
         return run
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(client_folder, "create_key", until(client_folder.create_key))
+        patched.setattr(client_folder, "create_key", until(create_key))
         patched.setattr(Path, "replace", until(Path.replace))
         site.rotate()
 

@@ -310,14 +310,14 @@ def test_a_head_that_the_ledger_never_had_is_refused_written_down_and_silences_n
     assert ask_desk(desk, "evaluate", EVALUATE.model_dump_json(), initial, "r2")[2] is not None
     lines = read(ledger_path)
     assert [(line.request, line.reason, line.claimed) for line in lines] == [
-        ("r1", "bad-request", [3, "d" * 64]),
+        ("r1", "bad-request", (3, "d" * 64)),
         ("r2", "", None),
     ]
 
 
 def test_the_coordinators_acknowledged_head_is_kept(desk: HospitalDesk, ledger_path: Path) -> None:
     first, _, _ = ask_desk(desk, "query.identify", "", {}, "r1")
-    seen = {"acknowledged_lines": first.ledger_lines, "acknowledged_head": first.ledger_head}
+    seen: dict[str, Any] = {"acknowledged_lines": first.ledger_lines, "acknowledged_head": first.ledger_head}
     assert ask_desk(desk, "query.identify", "", {}, "r2", **seen)[0].reason == ""
 
     assert LedgerReader(ledger_path).acknowledged == (1, first.ledger_head)

@@ -66,9 +66,9 @@ def test_a_refusal_is_signed_and_carries_nothing_else(desk: HospitalDesk) -> Non
 
 
 def test_a_message_of_another_protocol_is_answered_though_its_other_fields_are_unknown(desk: HospitalDesk) -> None:
-    letter = {"run": "r", "request": "1", "roiae": "9.9", "protocol": PROTOCOL + 7, "letterhead": b"of another time"}
+    letter = ConfigRecord({"run": "r", "request": "1", "roiae": "9.9", "protocol": PROTOCOL + 7, "head": b"unknown"})
 
-    reply = answer(desk, message("train", ask=ConfigRecord(letter), arrays=None))
+    reply = answer(desk, message("train", ask=letter, arrays=None))
 
     envelope, signature = Envelope.from_record(reply.content.config_records["envelope"])
     assert (envelope.reason, envelope.request) == (Reason.WRONG_VERSION, "1")
@@ -80,7 +80,7 @@ def test_no_part_of_a_request_or_a_reply_is_like_a_part_of_another(desk: Hospita
     request = message(IDENTIFY)
     replies = [answer(desk, request)]
     again = SIGNER.sign(new_ask(), content_bytes(IDENTIFY, "{}", {}))
-    records = {"ask": ConfigRecord({**again.to_record("{}")})}
+    records: dict[str, object] = {"ask": ConfigRecord({**again.to_record("{}")})}
     records["arrays"] = ArrayRecord({"packed": Array(*pack({}, again.ask.nonce))})
     replies.append(answer(desk, message(IDENTIFY, **records)))
 

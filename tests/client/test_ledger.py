@@ -84,8 +84,8 @@ def test_a_reopened_ledger_knows_the_latest_request_key(ledger_path: Path) -> No
     assert reopened.request_key == (5, "SHA256:5")
     reopened.close()
     assert [(line.kind, line.request_key) for line in read(ledger_path)] == [
-        ("request-key", [2, "SHA256:2"]),
-        ("request-key", [5, "SHA256:5"]),
+        ("request-key", (2, "SHA256:2")),
+        ("request-key", (5, "SHA256:5")),
     ]
 
 

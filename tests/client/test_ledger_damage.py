@@ -100,7 +100,7 @@ def test_a_claim_shows_until_a_request_is_answered(ledger_path: Path, ledger: Le
     def claimed() -> Head | None:
         reader = LedgerReader(ledger_path)
         lines = list(reader)
-        assert lines[0].claimed == [7, "c" * 64]
+        assert lines[0].claimed == (7, "c" * 64)
         return reader.claimed
 
     assert claimed() == (7, "c" * 64)

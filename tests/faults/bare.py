@@ -4,19 +4,21 @@ import os
 import subprocess
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.superlink.grid import HttpGrid
 
-from roiae.envelope import IDENTIFY, NO_LINES, ROIAE, Ask
-from roiae.kit import PROTOCOL
+from roiae.envelope import IDENTIFY
 from roiae.packing import pack
+from roiae.signed_request import RequestSigner, SignedAsk
 from roiae_server.directory import SiteDirectory
 from roiae_server.flower.command import superlink_command
 from roiae_server.flower.grid import act_as_coordinator
 from roiae_server.flower.session import flower_run
 from roiae_server.flower.superlink import Control
 from tests.faults.processes import RealFederation, await_that
+from tests.signing import signed
 
 
 @contextmanager
@@ -66,24 +68,24 @@ def run_of(
         control.close()
 
 
-def send_handshake(grid: HttpGrid, node: int, request: str) -> str:
+def send_handshake(grid: HttpGrid, node: int, signed: SignedAsk) -> str:
     """The message's id."""
-    ask = Ask(
-        run="run", request=request, roiae=ROIAE, protocol=PROTOCOL, acknowledged_lines=0, acknowledged_head=NO_LINES
-    )
     content = RecordDict(
         {
-            "arrays": ArrayRecord({"packed": Array(*pack({}))}),
-            "config": ConfigRecord({"task": "{}"}),
-            "ask": ConfigRecord({**ask.to_record()}),
+            "arrays": ArrayRecord({"packed": Array(*pack({}, signed.ask.nonce))}),
+            "ask": ConfigRecord({**signed.to_record("{}")}),
         }
     )
     (sent,) = grid.push_messages([Message(content, node, IDENTIFY, ttl=60.0)])
     return sent
 
 
-def handshake(grid: HttpGrid, node: int, request: str) -> ConfigRecord:
+def signed_handshake(signer: RequestSigner, site: str, **changes: Any) -> SignedAsk:
+    return signed(IDENTIFY, "{}", {}, signer, site=site, **changes)
+
+
+def handshake(grid: HttpGrid, node: int, signed: SignedAsk) -> ConfigRecord:
     """The envelope of the answer."""
-    sent = send_handshake(grid, node, request)
+    sent = send_handshake(grid, node, signed)
     (reply,) = await_that(lambda: list(grid.pull_messages([sent])), 180, "an answer")
     return ConfigRecord(dict(reply.content.config_records["envelope"]))

@@ -159,7 +159,7 @@ class RealFederation:
         self.hospitals: dict[str, Member] = {}
         for name, role in sites.items():
             hospital = ClientFolder.create(root / name, name, data / name)
-            kit = folder.add_site(name, role, read_public(hospital.public_key)[0])
+            kit = folder.add_site(name, role, read_public(hospital.public_keys)[0])
             hospital.join(kit, fingerprint)
             self.change_site(name, SITE_SETTINGS)
             self.hospitals[name] = Member(root / name, command("roiae-client", "start", str(root / name)))

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from roiae.config import Role, RunConfig
 from roiae.errors import SetupError
@@ -13,6 +12,7 @@ from roiae_server import backup as module
 from roiae_server.backup import backup
 from roiae_server.coordinator_folder import CoordinatorFolder
 from roiae_server.run_folder import RunFolder, RunState
+from tests.signing import new_keys
 
 STATE = RunState({"a": Role.SOURCE, "b": Role.SOURCE}, {}, {"roiae": "1"})
 
@@ -20,7 +20,7 @@ STATE = RunState({"a": Role.SOURCE, "b": Role.SOURCE}, {}, {"roiae": "1"})
 @pytest.fixture
 def folder(tmp_path: Path) -> CoordinatorFolder:
     folder = CoordinatorFolder.create(tmp_path / "coordinator", "fl.example.org", 8443, "nt-europe")
-    folder.add_site("hospital-a", Role.SOURCE, ec.generate_private_key(ec.SECP384R1()).public_key())
+    folder.add_site("hospital-a", Role.SOURCE, new_keys())
     return folder
 
 
@@ -48,7 +48,7 @@ def test_a_restored_folder_has_the_same_sites_and_ca(folder: CoordinatorFolder, 
     for ours, theirs in ((folder.ca_key, restored.ca_key), (folder.server_certificate, restored.server_certificate)):
         assert ours.read_bytes() == theirs.read_bytes()
     assert restored.kit_path("hospital-a").read_bytes() == folder.kit_path("hospital-a").read_bytes()
-    restored.add_site("hospital-b", Role.SOURCE, ec.generate_private_key(ec.SECP384R1()).public_key())
+    restored.add_site("hospital-b", Role.SOURCE, new_keys())
 
 
 def test_nobody_else_can_read_a_backup(folder: CoordinatorFolder, tmp_path: Path) -> None:

@@ -123,8 +123,9 @@ class NetworkTransport:
     def exchange(self, requests: Mapping[str, Request]) -> Iterator[Outcome]:
         act_as_coordinator()
         end = self._clock() + self._patience.deadline
-        different = {id(request): _Content.of(request) for request in requests.values()}  # mostly one for all sites
-        waiting = {site: _Pending(requests[site], different[id(requests[site])]) for site in sorted(requests)}
+        different = {id(request): request for request in requests.values()}  # mostly one for all sites
+        contents = {key: _Content.of(request) for key, request in different.items()}
+        waiting = {site: _Pending(requests[site], contents[id(requests[site])]) for site in sorted(requests)}
         answered = 0
         while waiting and self._clock() < end:
             for site in [site for site in waiting if self._directory.key(site) is None]:  # removed meanwhile
