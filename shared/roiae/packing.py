@@ -15,15 +15,35 @@ UNLIKE = "unlike"  # beside a reply's numbers in their record: a random one, whi
 def pack(arrays: Arrays, nonce: str = "") -> tuple[str, tuple[int], str, bytes]:
     """Arrays by name as the four fields of Flower's Array: type, shape, format and content.
 
-    A number before each name keeps their order.
+    Args:
+        nonce: as `veil` takes it.
+    """
+    return fields(veil(joined(arrays), nonce))
+
+
+def joined(arrays: Arrays) -> bytes:
+    """Arrays by name as one content; a number before each name keeps their order."""
+    return save({f"{n:05d}/{name}": np.asarray(array, order="C") for n, (name, array) in enumerate(arrays.items())})
+
+
+def fields(content: bytes) -> tuple[str, tuple[int], str, bytes]:
+    """A content as Flower's Array takes it."""
+    return "uint8", (len(content),), "safetensors", content
+
+
+def veil(content: bytes, nonce: str) -> bytes:
+    """The content under a key stream that the nonce gives, and itself again the second time; no secret.
+
+    Flower names its objects by their content, and who can tell an object's name before it is sent can get in its way.
+    No part of a veiled content can be foretold.
 
     Args:
-        nonce: random, and told to whoever unpacks. Flower names its objects by their content, and who can tell an
-            object's name before it is sent can get in its way. No part of what is packed with a nonce can be foretold.
+        nonce: random, and told to whoever unpacks; empty for the content itself.
     """
-    numbered = {f"{n:05d}/{name}": np.asarray(array, order="C") for n, (name, array) in enumerate(arrays.items())}
-    content = _veiled(save(numbered), nonce)
-    return "uint8", (len(content),), "safetensors", content
+    if not nonce:
+        return content
+    stream = Cipher(algorithms.ChaCha20(hashlib.sha256(nonce.encode()).digest(), bytes(16)), mode=None)
+    return stream.encryptor().update(content)
 
 
 def unpack(content: bytes, nonce: str = "") -> Arrays:
@@ -33,15 +53,7 @@ def unpack(content: bytes, nonce: str = "") -> Arrays:
         ValueError: it is not what `pack` makes with this nonce.
     """
     try:
-        numbered = load(_veiled(content, nonce))
+        numbered = load(veil(content, nonce))
     except (SafetensorError, KeyError) as error:
         raise ValueError(f"arrays are not packed in safetensors' format: {error}") from error
     return {name.partition("/")[2]: array for name, array in sorted(numbered.items())}
-
-
-def _veiled(content: bytes, nonce: str) -> bytes:
-    """The content under a key stream that the nonce gives, and itself again the second time; no secret."""
-    if not nonce:
-        return content
-    stream = Cipher(algorithms.ChaCha20(hashlib.sha256(nonce.encode()).digest(), bytes(16)), mode=None)
-    return stream.encryptor().update(content)

@@ -27,3 +27,19 @@ def test_arrays_come_out_as_they_went_in() -> None:
 def test_other_bytes_are_refused(damage: bytes) -> None:
     with pytest.raises(ValueError, match="not packed"):
         unpack(damage)
+
+
+def test_what_is_packed_with_a_nonce_is_unpacked_with_it_alone() -> None:
+    arrays = {"w": np.zeros(1000, np.float32)}
+
+    contents = [pack(arrays, nonce)[3] for nonce in ("", "a", "b")]
+    np.testing.assert_array_equal(unpack(contents[1], "a")["w"], arrays["w"])
+    for other in ("", "b"):
+        with pytest.raises(ValueError, match="not packed"):
+            unpack(contents[1], other)
+
+
+def test_no_stretch_of_a_packed_content_can_be_foretold_without_its_nonce() -> None:
+    one, other = (pack({"w": np.zeros(100_000, np.float32)}, nonce)[3] for nonce in ("a", "b"))
+
+    assert not any(one[at : at + 16] in other for at in range(0, len(one), 5000))

@@ -14,11 +14,11 @@ from typing import Protocol
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.common.constant import ErrorCode
 
-from roiae.contract import Arrays, Reply, Request
+from roiae.contract import Reply, Request
 from roiae.envelope import Ask, Envelope, Greeting, check, check_protocol
 from roiae.errors import Reason, RefusalError
 from roiae.keys import PublicKey
-from roiae.packing import pack
+from roiae.packing import fields, joined, veil
 from roiae.signed_request import RequestSigner, SignedAsk, content_bytes
 from roiae_server.flower.grid import MessageGrid, act_as_coordinator, read_reply, wire_bytes
 from roiae_server.flower.superlink import Node
@@ -66,18 +66,18 @@ class _Content:
 
     task_json: str
     signed: bytes  # its part of what is signed
-    arrays: Arrays
+    arrays: bytes  # joined
 
     @classmethod
     def of(cls, request: Request) -> "_Content":
         task_json = request.task.model_dump_json()
-        return cls(task_json, content_bytes(request.kind, task_json, request.arrays), request.arrays)
+        return cls(task_json, content_bytes(request.kind, task_json, request.arrays), joined(request.arrays))
 
     def record(self, signed: SignedAsk) -> RecordDict:
         """A message's content of which no part is like a part of any other message."""
         return RecordDict(
             {
-                "arrays": ArrayRecord({"packed": Array(*pack(self.arrays, signed.ask.nonce))}),
+                "arrays": ArrayRecord({"packed": Array(*fields(veil(self.arrays, signed.ask.nonce)))}),
                 "ask": ConfigRecord({**signed.to_record(self.task_json)}),
             }
         )
