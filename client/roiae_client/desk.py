@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from roiae.contract import TASKS, Arrays, Reply, Request, TrainTask, parse_task
 from roiae.envelope import IDENTIFY, ROIAE, Ask, Envelope, Greeting, seal
-from roiae.errors import Reason, RefusalError
+from roiae.errors import LedgerError, Reason, RefusalError
 from roiae.kit import PROTOCOL
 from roiae.signed_request import SignedAsk
 from roiae.site import Site
@@ -66,15 +66,15 @@ class HospitalDesk:
         A line that cannot be written takes the reply with it: what leaves then is `site-failed` and the last good head.
         """
         with self._turn:
+            ask = signed.ask
             try:
                 self._gate.check(kind, signed, task_json, arrays)
-                claimed = self._unknown_head(signed.ask)
+                claimed = self._unknown_head(ask)
             except RefusalError as refusal:
-                return self._turned_away(kind, signed.ask, refusal)
-            except Exception:
-                log.exception("a request could not be checked, or what it brings not be written down")
-                return self._sealed(kind, signed.ask, Reason.SITE_FAILED, None, self._ledger.head)
-            ask = signed.ask
+                return self._sealed(kind, ask, refusal.reason, None, self._turned_away(kind, refusal))
+            except (OSError, LedgerError):
+                log.exception("what a request brings could not be written down, so it is not answered")
+                return self._sealed(kind, ask, Reason.SITE_FAILED, None, self._ledger.head)
             reason, reply = self._outcome(kind, claimed, task_json, arrays)
             try:
                 head = self._written(kind, ask, reason, reply, claimed)
@@ -87,18 +87,23 @@ class HospitalDesk:
         """To a request of another protocol: that it is another, and nothing else."""
         message = f"its roiae {greeting.roiae} speaks protocol {greeting.protocol}, ours {ROIAE} {PROTOCOL}"
         with self._turn:
-            return self._turned_away(kind, greeting, RefusalError(Reason.WRONG_VERSION, message))
+            head = self._turned_away(kind, RefusalError(Reason.WRONG_VERSION, message))
+            return self._sealed(kind, greeting, Reason.WRONG_VERSION, None, head)
 
-    def _turned_away(self, kind: str, said: Greeting | Ask, refusal: RefusalError) -> Answer:
+    def note_unread(self, kind: str, error: Exception) -> None:
+        """Of a request that does not even say which it is: nothing of ours is signed for it."""
+        with self._turn:
+            self._turned_away(kind, RefusalError(Reason.BAD_REQUEST, f"it is not of this contract: {error!r:.300}"))
+
+    def _turned_away(self, kind: str, refusal: RefusalError) -> Head:
         """A line now and then, without a word that a stranger may have chosen."""
-        head = self._ledger.head
         if self._doorbell.ring():
             log.warning("%r request turned away: %s", kind, refusal)
             try:
-                head = self._written(kind, None, refusal.reason, None)
-            except Exception:
+                return self._written(kind, None, refusal.reason, None)
+            except (OSError, LedgerError):
                 log.exception("no line could be written into the ledger")
-        return self._sealed(kind, said, refusal.reason, None, head)
+        return self._ledger.head
 
     def _written(
         self, kind: str, ask: Ask | None, reason: str, reply: Reply | None, claimed: Head | None = None

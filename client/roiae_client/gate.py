@@ -48,7 +48,11 @@ class Gate:
                 site; `expired`; `bad-request` for an impossible lifetime; `already-answered`.
         """
         self._check_certificate(signed.certificate)
-        if not signed.holds(content_bytes(kind, task_json, arrays)):
+        try:
+            content = content_bytes(kind, task_json, arrays)
+        except ValueError:  # a text that has no bytes
+            raise RefusalError(Reason.BAD_REQUEST, "a text of the request is odd") from None
+        if not signed.holds(content):
             raise RefusalError(Reason.BAD_SIGNATURE, "the federation's request key has not signed this request")
         self._accept(signed.certificate)
         if signed.ask.site != self._site:

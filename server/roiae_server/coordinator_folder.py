@@ -36,6 +36,7 @@ from roiae_server.enrolment import Enrolled, Sites, with_keys, with_site, withou
 from roiae_server.federation_key import REQUEST_KEY, load_signer, read_certificate, renew_request_key
 
 COORDINATOR, FEDERATION, SITES = "coordinator.yaml", "federation.yaml", "sites.json"
+HEARD = "heard.json"  # ledger heads and versions, as hospitals' replies said them
 PKI, KITS, RUNS, SUPERLINK, LOG = "pki", "kits", "runs", "superlink", "log"
 LOCK = ".lock"
 LOCK_PATIENCE = 10.0  # seconds; a command holds the lock for a few hundredths of one

@@ -18,11 +18,10 @@ from roiae.files import write_atomically
 from roiae.keys import PublicKey, SiteKeys
 from roiae.kit import PROTOCOL
 from roiae.signed_request import MOST_SECONDS
-from roiae_server.coordinator_folder import SITES, CoordinatorFolder
+from roiae_server.coordinator_folder import HEARD, SITES, CoordinatorFolder
 from roiae_server.flower.superlink import Control, Node
 
 log = logging.getLogger(__name__)
-HEARD = "heard.json"  # in the coordinator's folder
 NODES_SECONDS = 0.4  # for which a list of nodes is good
 
 
@@ -116,6 +115,8 @@ class SiteDirectory:
             lines, head = before.ledger_lines, before.ledger_head
             if not envelope.reason and envelope.ledger_lines > lines:
                 lines, head = envelope.ledger_lines, envelope.ledger_head
+            if envelope.ledger_lines < lines:
+                log.warning("%s: its ledger has %d lines, and had %d before", site, envelope.ledger_lines, lines)
             self._heard[site] = Heard(before.keys, envelope.roiae, lines, head, round(time.time(), 3))
             content = {name: asdict(one) for name, one in sorted(self._heard.items())}
             write_atomically(self._folder.path / HEARD, json.dumps(content, indent=2).encode() + b"\n")

@@ -19,6 +19,7 @@ from roiae_client.flower.executor import answer
 from roiae_client.ledger import Ledger
 from roiae_client.site_config import SiteConfig
 from roiae_server.flower.grid import _wire_contents, act_as_coordinator, read_reply
+from tests.client.conftest import read
 from tests.signing import SIGNER, TRUSTED, new_ask
 
 KEY = ec.generate_private_key(ec.SECP384R1())
@@ -105,11 +106,17 @@ def test_no_part_of_a_request_or_a_reply_is_like_a_part_of_another(desk: Hospita
         {"arrays": ArrayRecord({"w": Array(np.zeros(3, np.float32))})},
     ],
 )
-def test_a_message_that_is_none_of_ours_gets_a_bare_reason(desk: HospitalDesk, odd: dict[str, object]) -> None:
-    reply = answer(desk, message("train", **odd))
+def test_a_message_that_is_none_of_ours_gets_a_bare_reason_and_no_line_of_its_own_each_time(
+    desk: HospitalDesk, ledger_path: Path, odd: dict[str, object]
+) -> None:
+    for _ in range(3):
+        reply = answer(desk, message("train", **odd))
+        assert reply.error.reason == Reason.BAD_REQUEST
+        assert not reply.has_content()
 
-    assert reply.error.reason == Reason.BAD_REQUEST
-    assert not reply.has_content()
+    answer(desk, message(IDENTIFY))
+    lines = [(line.reason, line.request, line.turned_away) for line in read(ledger_path)]
+    assert lines == [("bad-request", "", 0), ("", ASK.request, 2)]
 
 
 def test_a_pickle_in_an_array_is_never_loaded(desk: HospitalDesk, tmp_path: Path) -> None:

@@ -96,8 +96,8 @@ def answer(desk: HospitalDesk, message: Message) -> Message:
             return _message(message, *desk.decline(kind, greeting))
         signed, task = SignedAsk.from_record(record)
         arrays = unpack(message.content.array_records["arrays"]["packed"].data, signed.ask.nonce)
-    except Exception:  # whatever odd bytes can bring about is this message's alone
-        log.warning("a request that is not of this contract was refused", exc_info=True)
+    except Exception as error:  # whatever odd bytes can bring about is this message's alone
+        desk.note_unread(kind, error)
         return Message(Error(CLIENT_APP_RAISED, Reason.BAD_REQUEST), reply_to=message)
     return _message(message, *desk.answer(kind, signed, task, arrays))
 
