@@ -97,7 +97,7 @@ class HospitalDesk:
 
     def _turned_away(self, kind: str, refusal: RefusalError) -> Head:
         """A line now and then, without a word that a stranger may have chosen."""
-        if self._doorbell.ring():
+        if self._doorbell.ring(refusal.reason):
             log.warning("%r request turned away: %s", kind, refusal)
             try:
                 return self._written(kind, None, refusal.reason, None)

@@ -17,7 +17,7 @@ from roiae.request_key import RequestCertificate
 from roiae.signed_request import CLOCK_SECONDS, MOST_SECONDS, SignedAsk, content_bytes
 from roiae_client.ledger import KeySeen, Ledger
 
-LINE_SECONDS = 600.0  # between two lines about requests that were turned away: at most 144 a day
+LINE_SECONDS = 600.0  # between two lines about requests that were turned away for one reason: at most 144 a day
 log = logging.getLogger(__name__)
 
 
@@ -106,7 +106,8 @@ class Doorbell:
 
     Whoever can reach the SuperLink may send as many forged or repeated requests as the network carries. A line for each
     would fill the disk, and a full disk keeps every answer back. So there is one at once, and one in ten minutes after
-    it; the others are counted, and the next line of any kind has their number.
+    it; the others are counted, and the next line of any kind has their number. It is so for each reason: forged
+    requests do not hide that the coordinator's own are refused because a clock is off.
 
     Args:
         clock: monotonic seconds.
@@ -114,15 +115,16 @@ class Doorbell:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._next = clock()
+        self._next: dict[Reason, float] = {}
         self._counted = 0
 
-    def ring(self) -> bool:
+    def ring(self, reason: Reason) -> bool:
         """Whether this one gets a line; else it is counted."""
-        if self._clock() < self._next:
+        now = self._clock()
+        if now < self._next.get(reason, now):
             self._counted += 1
             return False
-        self._next = self._clock() + LINE_SECONDS
+        self._next[reason] = now + LINE_SECONDS
         return True
 
     @property

@@ -351,5 +351,5 @@ def test_a_flood_of_forged_and_of_repeated_requests_leaves_two_lines_and_a_count
     assert ask_desk(desk, "query.identify", "", {}, "r2")[0].reason == ""
 
     assert [(line.reason, line.turned_away) for line in read(ledger_path)] == [
-        ("", 0), ("bad-signature", 0), ("", 39),
+        ("", 0), ("bad-signature", 0), ("already-answered", 0), ("", 38),
     ]  # fmt: skip

@@ -154,10 +154,11 @@ def test_of_many_requests_that_are_turned_away_one_in_ten_minutes_gets_a_line_an
     doorbell = Doorbell(lambda: now)
     rung = []
     for _ in range(1000):
-        rung.append(doorbell.ring())
+        rung.append(doorbell.ring(Reason.BAD_SIGNATURE))
         now += LINE_SECONDS / 400
 
     assert [n for n, rings in enumerate(rung) if rings] == [0, 400, 800]
     assert doorbell.counted == 997
+    assert doorbell.ring(Reason.EXPIRED)  # no flood of one kind hides another
     doorbell.written(990)
     assert doorbell.counted == 7
