@@ -323,6 +323,32 @@ def test_the_coordinators_acknowledged_head_is_kept(desk: HospitalDesk, ledger_p
     assert LedgerReader(ledger_path).acknowledged == (1, first.ledger_head)
 
 
+def test_a_cut_ledger_shows_by_the_coordinators_word_where_the_head_beside_it_was_removed_too(
+    ledger_path: Path, make_site: Callable[..., Site]
+) -> None:
+    def open_desk() -> tuple[HospitalDesk, Ledger]:
+        ledger = Ledger(ledger_path)
+        return HospitalDesk(config(), KEY, TRUSTED, ledger, lambda side, config: make_site("alpha")), ledger
+
+    desk, ledger = open_desk()
+    seen: dict[str, Any] = {}
+    for n in range(3):
+        said, _, _ = ask_desk(desk, "query.identify", "", {}, f"r{n}", **seen)
+        seen = {"acknowledged_lines": said.ledger_lines, "acknowledged_head": said.ledger_head}
+    ledger.close()
+    ledger_path.write_bytes(ledger_path.read_bytes().splitlines(keepends=True)[0])
+    ledger_path.with_suffix(".acknowledged.json").unlink()
+
+    desk, ledger = open_desk()  # nothing on this machine shows it
+    reasons = [ask_desk(desk, "query.identify", "", {}, f"later{n}", **seen)[0].reason for n in range(5)]
+    ledger.close()
+
+    assert reasons == ["bad-request"] * 5  # also when the ledger has grown past the line that is missing
+    reader = LedgerReader(ledger_path)
+    assert [line.claimed for line in reader][1:] == [(3, seen["acknowledged_head"])] * 5
+    assert reader.claimed == (3, seen["acknowledged_head"])
+
+
 def test_a_strangers_ledger_head_is_not_even_looked_at(
     desk: HospitalDesk, ledger_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
