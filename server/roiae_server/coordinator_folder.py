@@ -212,6 +212,8 @@ class CoordinatorFolder:
     def renew_request_key(self) -> int:
         """A new key that signs requests, with the next number; a hospital takes it up with the first that it signs.
 
+        The kits are made again with it, for those who join later: no hospital that has joined needs its own again.
+
         Returns:
             Its number.
 
@@ -220,7 +222,10 @@ class CoordinatorFolder:
             ServiceError: another command holds the folder.
         """
         with self._changing():
-            return renew_request_key(self.pki, self.config.federation)
+            number = renew_request_key(self.pki, self.config.federation)
+            for name, site in self.sites.items():
+                self._write_kit(name, site)
+            return number
 
     def load_signer(self) -> RequestSigner:
         """What signs requests: for the run's working process alone.
@@ -262,7 +267,12 @@ class CoordinatorFolder:
 
     def _enrol(self, sites: Sites, name: str) -> Path:
         """The kit before the list: a site that is enrolled always has one."""
-        site, authority, path = sites[name], Authority.load(self.pki), self.kit_path(name)
+        path = self._write_kit(name, sites[name])
+        self._write_sites(sites)
+        return path
+
+    def _write_kit(self, name: str, site: Enrolled) -> Path:
+        authority, path = Authority.load(self.pki), self.kit_path(name)
         kit = Kit(
             protocol=PROTOCOL,
             roiae=version("roiae"),
@@ -273,7 +283,6 @@ class CoordinatorFolder:
             request_key=read_certificate(self.pki),
         )
         write_atomically(path, pack_kit(kit, authority.pem, authority.key))
-        self._write_sites(sites)
         return path
 
     def _write_sites(self, sites: Sites) -> None:

@@ -55,7 +55,7 @@ def read_certificate(pki: Path) -> RequestCertificate:
 
 
 def load_signer(pki: Path, federation: str) -> RequestSigner:
-    """The request key with its certificate, for the process that signs.
+    """The request key with its certificate, for the process that signs, and for `doctor`.
 
     Raises:
         SetupError: a file is missing, damaged or readable by others, or key, certificate and CA do not belong together.

@@ -151,6 +151,19 @@ def test_replaced_keys_come_with_a_new_kit(folder: CoordinatorFolder) -> None:
     assert kit.site_fingerprint == folder.sites["hospital-a"].keys.fingerprint == keys.fingerprint
 
 
+def test_a_renewed_request_key_is_in_every_kit_and_touches_nothing_else(folder: CoordinatorFolder) -> None:
+    kit = folder.add_site("hospital-a", Role.SOURCE, new_keys())
+    before, ca = contents(folder.path), ca_fingerprint(folder.ca_certificate.read_bytes())
+    assert read_kit(kit).unseal(ca).request_key == folder.load_signer().certificate
+
+    assert folder.renew_request_key() == 2
+
+    assert read_kit(kit).unseal(ca).request_key == folder.load_signer().certificate
+    after = contents(folder.path)
+    changed = {name for name in after if after[name] != before[name]}
+    assert changed == {"pki/federation.key", "pki/federation.json", "kits/hospital-a.kit.zip"}
+
+
 def test_a_removed_site_is_gone_for_whoever_holds_the_folder_open(folder: CoordinatorFolder) -> None:
     kit = folder.add_site("hospital-a", Role.SOURCE, new_keys())
     service = CoordinatorFolder.open(folder.path)
