@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from roiae.errors import Reason, RefusalError
 from roiae.keys import sign, verify
+from roiae.text import problems
 
 if TYPE_CHECKING:
     from roiae.contract import Reply
@@ -71,7 +72,7 @@ class Ask(_Note):
         try:
             return cls.model_validate(dict(record))
         except ValidationError as error:
-            raise RefusalError(Reason.BAD_REQUEST, f"a request's own fields are odd: {error}") from None
+            raise RefusalError(Reason.BAD_REQUEST, f"a request's own fields are odd: {problems(error)}") from None
 
 
 class Envelope(_Note):
@@ -98,7 +99,7 @@ class Envelope(_Note):
         try:
             envelope = cls.model_validate(fields)
         except ValidationError as error:
-            raise RefusalError(Reason.BAD_SIGNATURE, f"a reply's envelope is odd: {error}") from None
+            raise RefusalError(Reason.BAD_SIGNATURE, f"a reply's envelope is odd: {problems(error)}") from None
         if not isinstance(signature, bytes):
             raise RefusalError(Reason.BAD_SIGNATURE, "a reply came without a signature")
         return envelope, signature
