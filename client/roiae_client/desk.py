@@ -19,6 +19,7 @@ from roiae.envelope import IDENTIFY, ROIAE, Ask, Envelope, seal
 from roiae.errors import Reason, RefusalError
 from roiae.kit import PROTOCOL
 from roiae.site import Site
+from roiae.text import shown
 from roiae.upload import packed_reply
 from roiae_client.ledger import Head, Ledger
 from roiae_client.policy import check_data, check_task, clip_update
@@ -81,10 +82,10 @@ class HospitalDesk:
             self._admit(ask)
             return "", self._reply(kind, task_json, arrays)
         except RefusalError as refusal:
-            log.warning("%r request refused: %s", kind, refusal)
+            log.warning("%s request refused: %s", shown(kind, 40), shown(refusal, 400))
             return refusal.reason.value, None
         except Exception:
-            log.exception("%r request failed", kind)
+            log.exception("%s request failed", shown(kind, 40))
             return Reason.SITE_FAILED.value, None
 
     def _admit(self, ask: Ask) -> None:

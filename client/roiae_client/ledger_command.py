@@ -77,7 +77,9 @@ def _table(lines: "Iterable[Line]") -> "Table":
         table.add_column(heading, justify="right" if heading in ("line", "bytes") else "left", overflow="fold")
     for line in lines:
         when = line.time.removesuffix("+00:00").replace("T", " ")
-        table.add_row(str(line.n), when, _ASKED.get(line.kind, shown(line.kind, 40)), shown(_left(line)), decimal(line.bytes))
+        table.add_row(
+            str(line.n), when, _ASKED.get(line.kind, shown(line.kind, 40)), shown(_left(line)), decimal(line.bytes)
+        )
     return table
 
 

@@ -15,6 +15,7 @@ from roiae.text import shown_lines
 
 MOST_LINES = 1000  # of an error's message: one for each bad row of a manifest
 
+
 def new_app() -> typer.Typer:
     """A command line that helps in plain text."""
     # With rich installed, the last Typer that Flower allows escapes brackets for a markup that is off: \[required].

@@ -144,7 +144,9 @@ def parse_task(kind: str, text: str) -> Task:
     try:
         return TASKS[kind].model_validate_json(text)
     except ValidationError as error:
-        raise RefusalError(Reason.BAD_REQUEST, f"a {kind} request does not fit the contract: {problems(error)}") from None
+        raise RefusalError(
+            Reason.BAD_REQUEST, f"a {kind} request does not fit the contract: {problems(error)}"
+        ) from None
 
 
 def check_arrays(arrays: Arrays, expected: Arrays) -> None:

@@ -56,7 +56,9 @@ class Quality:
         """
         names = {*MEASURES, "frames"}
         if set(sums) != names or not all(math.isfinite(total) for total in sums.values()):
-            raise RefusalError(Reason.BAD_METRICS, f"Expected finite sums {sorted(names)}, received {shown(sorted(sums.items()))}.")
+            raise RefusalError(
+                Reason.BAD_METRICS, f"Expected finite sums {sorted(names)}, received {shown(sorted(sums.items()))}."
+            )
         if sums["frames"] < 0 or sums["frames"] % 1:
             raise RefusalError(Reason.BAD_METRICS, f"Expected a whole number of frames, received {sums['frames']}.")
         return cls(**{name: float(sums[name]) for name in MEASURES}, frames=int(sums["frames"]))
@@ -115,10 +117,14 @@ class NtAgreement:
             RefusalError: a name is missing or unknown, a sum is negative or not finite, or a count is no count.
         """
         if set(sums) != NT_SUMS or not all(0 <= total < math.inf for total in sums.values()):
-            raise RefusalError(Reason.BAD_METRICS, f"Expected finite sums {sorted(NT_SUMS)}, received {shown(sorted(sums.items()))}.")
+            raise RefusalError(
+                Reason.BAD_METRICS, f"Expected finite sums {sorted(NT_SUMS)}, received {shown(sorted(sums.items()))}."
+            )
         counts = {name: int(sums[name]) for name in ("nt_frames", "nt_mm_frames", "nt_one_sided")}
         if any(sums[name] != count for name, count in counts.items()) or counts["nt_mm_frames"] > counts["nt_frames"]:
-            raise RefusalError(Reason.BAD_METRICS, f"Expected whole numbers of frames, received {shown(sorted(sums.items()))}.")
+            raise RefusalError(
+                Reason.BAD_METRICS, f"Expected whole numbers of frames, received {shown(sorted(sums.items()))}."
+            )
         return cls(**counts, nt_px=sums["nt_px"], nt_mm=sums["nt_mm"])
 
 

@@ -12,7 +12,6 @@ from flwr.app import ConfigRecord, Error, Message, RecordDict
 from flwr.proto.runtime_pb2 import AcquireTaskRequest
 from flwr.supercore.constant import TaskType
 from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
-from flwr.supercore.inflatable.inflatable_utils import pull_and_inflate_object_from_tree
 from flwr.supercore.interceptors import (
     RuntimeTokenHttpInterceptor,
     RuntimeVersionHttpInterceptor,
@@ -21,20 +20,22 @@ from flwr.supercore.interceptors import (
 from flwr.supercore.protobuf.client import ProtobufClientInterceptor
 from flwr.supercore.retry import constant, make_simple_http_retry_invoker
 from flwr.supercore.runtime import RuntimeHttpClient
-from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
+from flwr.supernode.runtime.run_clientapp import push_message, push_task_output
 
+from roiae.border import peers_fault
 from roiae.cli import log_as_a_service, run_app
 from roiae.envelope import Ask
 from roiae.errors import Reason, RefusalError
 from roiae.packing import unpack
+from roiae.text import shown
 from roiae_client.client_folder import ClientFolder
 from roiae_client.desk import HospitalDesk
 from roiae_client.flower.app import CLIENT_APP_RAISED, reply_record
+from roiae_client.flower.intake import pull_request
 from roiae_client.hospital import open_desk
 from roiae_client.service_state import ServiceState
 
 POLL_SECONDS = 0.25
-PULL_SECONDS = 120.0  # for a request to come whole from the node; Flower itself would wait for two hours
 RETRY_SECONDS = 1.0  # while the SuperNode, on this machine, is started again
 ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
 
@@ -72,7 +73,7 @@ def _answer(desk: HospitalDesk, state: ServiceState, client: RuntimeHttpClient) 
     heartbeat = HeartbeatSender(make_task_heartbeat_fn_http(client))
     heartbeat.start()
     try:
-        message, context, _, _ = pull_task_input(client)
+        message, context = pull_request(client)
         state.note(message.metadata.message_type, done=False)
         push_message(client, answer(desk, message), context)
         state.note(message.metadata.message_type, done=True)
@@ -85,17 +86,24 @@ def _answer(desk: HospitalDesk, state: ServiceState, client: RuntimeHttpClient) 
 def answer(desk: HospitalDesk, message: Message) -> Message:
     """The signed reply to a request, or a bare reason to one that does not even say which it is."""
     try:
-        content = message.content
-        ask = Ask.from_record(content.config_records["ask"])
-        task = str(content.config_records["config"]["task"])
-        arrays = unpack(content.array_records["arrays"]["packed"].data)
-    except (RefusalError, KeyError, TypeError, ValueError):
-        log.warning("a request that is not of this contract was refused", exc_info=True)
+        with peers_fault("a request"):
+            content = message.content
+            ask = Ask.from_record(content.config_records["ask"])
+            task = _text(content.config_records["config"]["task"])
+            arrays = unpack(content.array_records["arrays"]["packed"].data)
+    except RefusalError as refusal:
+        log.warning("a request that is not of this contract was refused: %s", shown(refusal))
         return Message(Error(CLIENT_APP_RAISED, Reason.BAD_REQUEST), reply_to=message)
     envelope, signature, reply = desk.answer(message.metadata.message_type, ask, task, arrays)
     record = reply_record(reply) if reply else RecordDict()
     record["envelope"] = ConfigRecord({**envelope.to_record(signature)})
     return Message(record, reply_to=message)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"a task is a {type(value).__name__}, where text is expected")
+    return value
 
 
 def _as_app(token: str) -> tuple[RuntimeVersionHttpInterceptor, RuntimeTokenHttpInterceptor]:
@@ -112,9 +120,6 @@ def main() -> None:
     """`python -m roiae_client.flower.executor DIR PORT`: started by `service.py` alone."""
     path, port = sys.argv[1:]
     log_as_a_service()
-    defaults = pull_and_inflate_object_from_tree.__kwdefaults__
-    assert defaults is not None
-    defaults["max_time"] = PULL_SECONDS
 
     def run(prog_name: str) -> None:
         serve(ClientFolder.open(Path(path)), f"127.0.0.1:{port}")
