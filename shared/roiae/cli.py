@@ -41,7 +41,7 @@ def run_app(app: Callable[..., object], name: str) -> int:
 
 
 def log_as_a_service() -> None:
-    """Log our own lines, and only warnings of the libraries': Flower has a line for every call. roiae.logs bounds all."""
+    """Log our own lines, bounded, and only warnings of the libraries': Flower has a line for every call."""
     handler = logging.StreamHandler()
     handler.setFormatter(SafeFormatter())
     handler.addFilter(lambda record: record.levelno >= logging.WARNING or record.name.startswith(("roiae", "__main__")))

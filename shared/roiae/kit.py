@@ -86,7 +86,8 @@ def parse_kit(content: bytes, where: object) -> Kit:
         raise SetupError(f"{where}: {KIT_JSON} is not a kit's. {_ASK_AGAIN}") from None
     if protocol != PROTOCOL:
         raise SetupError(
-            f"{where}: is a kit of protocol {shown(repr(protocol), 40)}, made by roiae {shown(repr(fields.get('roiae')), 40)}; this roiae reads "
+            f"{where}: is a kit of protocol {shown(repr(protocol), 40)}, made by roiae "
+            f"{shown(repr(fields.get('roiae')), 40)}; this roiae reads "
             f"protocol {PROTOCOL}. Install the coordinator's version of roiae."
         )
     try:

@@ -32,6 +32,7 @@ from roiae.text import shown
 
 PULL_SECONDS = 120.0  # for a request to come whole from the node; Flower itself would wait for two hours
 PART_SECONDS = 0.5  # before a part that the node has not yet is asked for again
+STRANGE_BYTES = 2**26  # of arrays with a task that we cannot read: the desk can still say that versions differ
 _CHUNKS = 4  # levels below a message at which its arrays' contents lie: content, record, array, chunk
 
 log = logging.getLogger(__name__)
@@ -109,5 +110,12 @@ def _arrays_bytes(kind: str, parcel: Parcel) -> int:
             if part.startswith(b"ConfigRecord "):
                 record = ConfigRecord.inflate(part)
                 if "task" in record:
-                    return request_bytes(parse_task(kind, str(record["task"])) if kind in TASKS else None)
+                    return _most(kind, str(record["task"]))
         raise KeyError("task")
+
+
+def _most(kind: str, task: str) -> int:
+    try:
+        return request_bytes(parse_task(kind, task) if kind in TASKS else None)
+    except RefusalError:
+        return STRANGE_BYTES
