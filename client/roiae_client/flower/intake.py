@@ -6,7 +6,7 @@ Flower's own takes whatever the message consists of, however large, and raises w
 import logging
 import time
 
-from flwr.app import Context, Message, Metadata, RecordDict
+from flwr.app import Context, Message, RecordDict
 from flwr.app.message import make_message
 from flwr.app.message.configrecord import ConfigRecord
 from flwr.common.serde import context_from_proto
@@ -33,6 +33,7 @@ from roiae.text import shown
 PULL_SECONDS = 120.0  # for a request to come whole from the node; Flower itself would wait for two hours
 PART_SECONDS = 0.5  # before a part that the node has not yet is asked for again
 STRANGE_BYTES = 2**26  # of arrays with a task that we cannot read: the desk can still say that versions differ
+NO_KIND = "query"  # of a request that is not taken: Flower has no message without a kind of its own
 _CHUNKS = 4  # levels below a message at which its arrays' contents lie: content, record, array, chunk
 
 log = logging.getLogger(__name__)
@@ -50,13 +51,15 @@ def pull_request(client: RuntimeHttpClient) -> tuple[Message, Context]:
     context = context_from_proto(given.context)
     announced = client.PullMessages(PullAppMessagesRequest())
     (proto, tree) = announced.messages_list[0], announced.message_object_trees[0]
-    metadata = metadata_from_proto(proto.metadata)
-    metadata.__dict__["_message_id"] = tree.object_id
     try:
-        content = _fetched(client, context, metadata, tree)
+        content = _fetched(client, context, proto.metadata.message_type, tree)
+        with peers_fault("a request"):
+            metadata = metadata_from_proto(proto.metadata)
     except RefusalError as refusal:
         log.warning("a request is not taken: %s", shown(refusal))
-        content = RecordDict()
+        proto.metadata.message_type, content = NO_KIND, RecordDict()
+        metadata = metadata_from_proto(proto.metadata)
+    metadata.__dict__["_message_id"] = tree.object_id
     client.ConfirmMessageReceived(
         ConfirmMessageReceivedRequest(
             node=Node(node_id=context.node_id), run_id=context.run_id, message_object_id=tree.object_id
@@ -65,7 +68,7 @@ def pull_request(client: RuntimeHttpClient) -> tuple[Message, Context]:
     return make_message(metadata=metadata, content=content), context
 
 
-def _fetched(client: RuntimeHttpClient, context: Context, metadata: Metadata, tree: ObjectTree) -> RecordDict:
+def _fetched(client: RuntimeHttpClient, context: Context, kind: str, tree: ObjectTree) -> RecordDict:
     """The content, its records before its arrays: they say how large these can be."""
     levels = _levels(tree)
     parcel = Parcel(one for level in levels[:_CHUNKS] for one in level)
@@ -80,7 +83,7 @@ def _fetched(client: RuntimeHttpClient, context: Context, metadata: Metadata, tr
             time.sleep(PART_SECONDS)
         if not parcel.missing and levels[_CHUNKS:]:
             contents = [one for level in levels[_CHUNKS:] for one in level]
-            parcel.allow(_arrays_bytes(metadata.message_type, parcel), contents)
+            parcel.allow(_arrays_bytes(kind, parcel), contents)
             levels = []
     with peers_fault("a request"):
         parcel.check_arrays()

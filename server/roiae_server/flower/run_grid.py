@@ -15,6 +15,7 @@ from flwr.app.message import make_message
 from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
 from flwr.common.serde_utils import metadata_from_proto
 from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest
+from flwr.proto.message_pb2 import Metadata as MetadataProto
 from flwr.proto.runtime_pb2 import PullAppMessagesRequest
 from flwr.supercore.constant import SYSTEM_MESSAGE_TYPE
 from flwr.supercore.date import now
@@ -40,7 +41,7 @@ log = logging.getLogger(__name__)
 class _Arriving:
     """A reply that has been announced, and what of it is here."""
 
-    metadata: Metadata  # as the SuperLink has it: what the reply says of itself is not looked at
+    metadata: MetadataProto  # as the SuperLink has it: what the reply says of itself is not looked at
     parcel: Parcel
 
 
@@ -89,7 +90,7 @@ class RunGrid(HttpGrid):
             return refused
         announced = self._runtime_client.PullMessages(PullAppMessagesRequest(message_ids=sorted(unannounced)))
         for proto, tree in zip(announced.messages_list, announced.message_object_trees, strict=True):
-            metadata = metadata_from_proto(proto.metadata)
+            metadata = proto.metadata
             asked = metadata.reply_to_message_id
             if asked not in unannounced or asked in self._arriving:
                 log.warning("a message of node %d answers no request and is let go", metadata.src_node_id)
@@ -121,7 +122,7 @@ class RunGrid(HttpGrid):
             ConfirmMessageReceivedRequest(node=self.node, run_id=self.run.run_id, message_object_id=message_id)
         )
 
-    def _refused(self, metadata: Metadata, refusal: RefusalError) -> Message:
+    def _refused(self, metadata: MetadataProto, refusal: RefusalError) -> Message:
         log.warning("node %d: %s", metadata.src_node_id, shown(refusal))
         return self._none(metadata.reply_to_message_id, UNREADABLE)
 
@@ -151,6 +152,7 @@ def _opened(reply: _Arriving) -> Message:
         message = inflate_object_from_contents(reply.metadata.message_id, reply.parcel.parts)
         if not isinstance(message, Message):
             raise TypeError(f"its root is a {type(message).__name__}")
+        metadata = metadata_from_proto(reply.metadata)
         if message.has_error():
-            return make_message(metadata=reply.metadata, error=message.error)
-        return make_message(metadata=reply.metadata, content=message.content)
+            return make_message(metadata=metadata, error=message.error)
+        return make_message(metadata=metadata, content=message.content)
