@@ -17,8 +17,8 @@ def peers_fault(what: str) -> Iterator[None]:
     what they like on hostile bytes: RecursionError, AssertionError, OverflowError, KeyError. A list of types would be a
     list of those that somebody has met. It is safe because nothing in here reaches a network, a disk or our own state:
     no other than the message can be at fault, and nothing is left half done. Sizes are bounded before, so a MemoryError
-    is one message's; a machine that is out of memory fails outside again. KeyboardInterrupt and SystemExit pass. The message
-    says where it was raised, for the case that the defect is ours.
+    is one message's; a machine that is out of memory fails outside again. KeyboardInterrupt and SystemExit pass. The
+    message says where it was raised, for the case that the defect is ours.
 
     Args:
         what: is read, as a log line names it.

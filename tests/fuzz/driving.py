@@ -13,6 +13,7 @@ from flwr.app import Message
 from flwr.proto.message_pb2 import ConfirmMessageReceivedResponse, Context, PullObjectResponse
 from flwr.proto.runtime_pb2 import PullAppMessagesResponse, PullTaskInputResponse
 from flwr.supercore.inflatable.inflatable_object import get_object_id
+from flwr.supercore.inflatable.inflatable_utils import ObjectPullError
 from flwr.supercore.run import Run
 
 from roiae.contract import Reply, Request, TrainTask
@@ -36,7 +37,7 @@ class Figures:
     """What became of the messages, and what they cost."""
 
     reasons: Counter[str] = field(default_factory=Counter)
-    slowest: float = 0.0  # seconds
+    slowest: tuple[float, int] = (0.0, 0)  # seconds, and which
     before: int = field(default_factory=lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)  # KiB
 
     @property
@@ -45,12 +46,12 @@ class Figures:
         return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - self.before) / 1024
 
     def note(self, reason: str, began: float) -> None:
+        self.slowest = max(self.slowest, (time.monotonic() - began, self.reasons.total()))
         self.reasons[reason] += 1
-        self.slowest = max(self.slowest, time.monotonic() - began)
 
     def __str__(self) -> str:
         counts = ", ".join(f"{reason} {count}" for reason, count in self.reasons.most_common())
-        return f"{counts}; slowest {self.slowest:.2f} s, {self.mebibytes:.0f} MiB more at the peak"
+        return f"{counts}; slowest {self.slowest[0]:.2f} s (message {self.slowest[1]}), {self.mebibytes:.0f} MiB more at the peak"
 
 
 class Link:
@@ -205,7 +206,10 @@ def taken(desk: HospitalDesk, wire: Wire) -> str:
     """What the hospital answers to what is on the wire: a reason of the contract, or `answered`."""
     link = Link()
     link.announce(wire)
-    message, _ = pull_request(link)  # type: ignore[arg-type]
+    try:
+        message, _ = pull_request(link)  # type: ignore[arg-type]
+    except ObjectPullError:
+        return "lost"  # no SuperNode hands on what it has not got whole, but for one that loses it meanwhile
     reply = answer(desk, message)
     if reply.has_error():
         return f"bare {Reason(reply.error.reason or '')}"

@@ -27,7 +27,7 @@ from tests.fuzz.wire import on_wire
 from tests.server.test_network import KEYS
 
 SEED = int(os.environ.get("ROIAE_FUZZ_SEED", "22"))
-MOST_SECONDS, MOST_MEBIBYTES = 5.0, 400.0  # of one message; of growth over all
+MOST_SECONDS, MOST_MEBIBYTES = 60.0, 400.0  # of one message, some of which are worked on; of growth over all
 AMOUNTS = [pytest.param(250, id="some"), pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
 
 
@@ -57,7 +57,7 @@ def requests(train_task: TrainTask, initial: Arrays) -> list[Request]:
 def told(side: str, count: int, figures: Figures, capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled():
         print(f"\n{side}, seed {SEED}, {count} messages: {figures}")
-    assert figures.slowest < MOST_SECONDS
+    assert figures.slowest[0] < MOST_SECONDS
     assert figures.mebibytes < MOST_MEBIBYTES
 
 
