@@ -114,6 +114,6 @@ def _deep(random: Random, honest: bytes) -> bytes:
 
 def _framed(random: Random, honest: bytes) -> bytes:
     """The honest body behind a header that is damaged, as long as it says."""
-    length = struct.unpack("<Q", honest[:8])[0]
+    length = int.from_bytes(honest[:8], "little")
     header = damaged(random, honest[8 : 8 + length])
     return struct.pack("<Q", len(header)) + header + honest[8 + length :]

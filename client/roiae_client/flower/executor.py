@@ -74,9 +74,10 @@ def _answer(desk: HospitalDesk, state: ServiceState, client: RuntimeHttpClient) 
     heartbeat.start()
     try:
         message, context = pull_request(client)
-        state.note(message.metadata.message_type, done=False)
+        kind = shown(message.metadata.message_type, 40)
+        state.note(kind, done=False)
         push_message(client, answer(desk, message), context)
-        state.note(message.metadata.message_type, done=True)
+        state.note(kind, done=True)
         push_task_output(client, context, "completed", "")
     finally:
         heartbeat.stop()
