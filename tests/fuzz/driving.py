@@ -51,7 +51,8 @@ class Figures:
 
     def __str__(self) -> str:
         counts = ", ".join(f"{reason} {count}" for reason, count in self.reasons.most_common())
-        return f"{counts}; slowest {self.slowest[0]:.2f} s (message {self.slowest[1]}), {self.mebibytes:.0f} MiB more at the peak"
+        seconds, which = self.slowest
+        return f"{counts}; slowest {seconds:.2f} s (message {which}), {self.mebibytes:.0f} MiB more at the peak"
 
 
 class Link:
