@@ -101,7 +101,7 @@ class HostileGrid(RunGrid):
         super().__init__("127.0.0.1:1", b"", "token")
         self.set_run(Run.create_empty(1))
         self._world, self._hostile = world, hostile
-        HostileGrid._runtime_client = Link()  # type: ignore[assignment]
+        HostileGrid._runtime_client = Link()
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         ids = self._world.push_messages(messages)
@@ -214,7 +214,8 @@ def taken(desk: HospitalDesk, wire: Wire) -> str:
     reply = answer(desk, message)
     if reply.has_error():
         return f"bare {Reason(reply.error.reason or '')}"
-    return str(Reason(said)) if (said := reply.content.config_records["envelope"]["reason"]) else "answered"
+    said = str(reply.content.config_records["envelope"]["reason"])
+    return str(Reason(said)) if said else "answered"
 
 
 def drive_hospital(seed: int, count: int, desk: HospitalDesk, requests: list[Request]) -> Figures:

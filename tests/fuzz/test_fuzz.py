@@ -6,6 +6,7 @@
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,7 @@ from tests.server.test_network import KEYS
 
 SEED = int(os.environ.get("ROIAE_FUZZ_SEED", "22"))
 MOST_SECONDS, MOST_MEBIBYTES = 60.0, 400.0  # of one message, some of which are worked on; of growth over all
-AMOUNTS = [pytest.param(250, id="some"), pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
+AMOUNTS = [pytest.param(150, id="some"), pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def desk(make_site: Callable[..., Site], tmp_path: Path) -> Iterator[HospitalDes
 
 @pytest.fixture
 def requests(train_task: TrainTask, initial: Arrays) -> list[Request]:
-    common = {"model": MODEL, "batch_size": 8, "threads": 1}
+    common: dict[str, Any] = {"model": MODEL, "batch_size": 8, "threads": 1}
     statistics = StatisticsTask(**common, arms=("phase1",), sources=("a", "b"), keys={"a": "0" * 64, "b": "1" * 64})
     return [
         Request(KeysTask(**common), {}),

@@ -184,7 +184,7 @@ def _root(random: Random, wire: Wire) -> Wire:
 def _chunks(random: Random, wire: Wire) -> Wire:
     """An array that lists its chunks in an odd way: a terabyte, made of one of them."""
     places = random.choice(([0] * 50_000, [-1], [0.0], [1], [], "0", None, [[0]], [True], {"0": 0}, [2**70]))
-    fields = {"dtype": "uint8", "shape": [1], "stype": "safetensors", "arraychunk_ids": places}
+    fields: dict[str, Any] = {"dtype": "uint8", "shape": [1], "stype": "safetensors", "arraychunk_ids": places}
     for _ in range(random.randrange(2)):
         fields[random.choice(list(fields))] = random.choice((None, [None], text(random)[:50], 1e999, -1, {"a": []}))
     return _changed(random, wire, lambda content: _with_body(content, json.dumps(fields).encode()), b"Array ")

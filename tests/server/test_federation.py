@@ -188,7 +188,7 @@ def test_a_bad_update_is_refused_by_name_and_the_round_goes_on(
     refused = [line for line in read_lines(run) if line["status"] == "refused"]
     assert {(line["site"], line["reason"], str(line["metrics"])) for line in refused} == {("bb", reason, "{}")}
     without = ScriptedTransport(
-        lambda site, request: Reason.NO_REPLY if _trains(site, request) else honest(site, request)
+        lambda site, request: Reason.NO_REPLY if trains(site, request) else honest(site, request)
     )
     assert weights(run) == weights(ended_without_bb(federate, without, tmp_path / "without"))
 
@@ -220,7 +220,7 @@ def ended_without_bb(federate: Federate, transport: ScriptedTransport, path: Pat
     return path
 
 
-def _trains(site: str, request: Request) -> bool:
+def trains(site: str, request: Request) -> bool:
     return site == "bb" and isinstance(request.task, TrainTask)
 
 

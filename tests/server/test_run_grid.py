@@ -60,7 +60,8 @@ class Runtime:
             )
 
     def _tree(self, reply: Message) -> ObjectTree:
-        tree = ObjectTree.FromString(self.trees[id(reply)])
+        tree = ObjectTree()
+        tree.ParseFromString(self.trees[id(reply)])
         tree.children.extend(ObjectTree(object_id=key) for key in self.extra)
         return tree
 

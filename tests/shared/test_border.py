@@ -3,14 +3,13 @@
 import struct
 
 import pytest
-from google.protobuf.message import DecodeError
 from safetensors import SafetensorError
 
 from roiae.border import peers_fault
 from roiae.errors import Reason, RefusalError
 
 ERRORS = [
-    RecursionError(), MemoryError(), AssertionError(), KeyError("\x1b[2J"), DecodeError("x"), struct.error("x"),
+    RecursionError(), MemoryError(), AssertionError(), KeyError("\x1b[2J"), ImportError("x"), struct.error("x"),
     UnicodeDecodeError("utf-8", b"\xff", 0, 1, "x"), UnicodeEncodeError("utf-8", "\ud800", 0, 1, "x"), OverflowError(),
     SafetensorError("x"), StopIteration(), TypeError(), IndexError(), ZeroDivisionError(), RuntimeWarning("x" * 10**6),
 ]  # fmt: skip
