@@ -20,6 +20,7 @@ from roiae.errors import LedgerError, Reason, RefusalError
 from roiae.kit import PROTOCOL
 from roiae.signed_request import SignedAsk
 from roiae.site import Site
+from roiae.text import shown
 from roiae.upload import packed_reply
 from roiae_client.gate import Doorbell, Gate, Trusted
 from roiae_client.ledger import Head, Ledger
@@ -90,15 +91,15 @@ class HospitalDesk:
             head = self._turned_away(kind, RefusalError(Reason.WRONG_VERSION, message))
             return self._sealed(kind, greeting, Reason.WRONG_VERSION, None, head)
 
-    def note_unread(self, kind: str, error: Exception) -> None:
+    def note_unread(self, kind: str, refusal: RefusalError) -> None:
         """Of a request that does not even say which it is: nothing of ours is signed for it."""
         with self._turn:
-            self._turned_away(kind, RefusalError(Reason.BAD_REQUEST, f"it is not of this contract: {error!r:.300}"))
+            self._turned_away(kind, refusal)
 
     def _turned_away(self, kind: str, refusal: RefusalError) -> Head:
         """A line now and then, without a word that a stranger may have chosen."""
         if self._doorbell.ring(refusal.reason):
-            log.warning("%r request turned away: %s", kind, refusal)
+            log.warning("%s request turned away: %s", shown(kind, 40), shown(refusal, 400))
             try:
                 return self._written(kind, None, refusal.reason, None)
             except (OSError, LedgerError):
@@ -138,10 +139,10 @@ class HospitalDesk:
                 raise RefusalError(Reason.BAD_REQUEST, "it comes with a ledger head that is not ours")
             return "", self._reply(kind, task_json, arrays)
         except RefusalError as refusal:
-            log.warning("%r request refused: %s", kind, refusal)
+            log.warning("%s request refused: %s", shown(kind, 40), shown(refusal, 400))
             return refusal.reason.value, None
         except Exception:
-            log.exception("%r request failed", kind)
+            log.exception("%s request failed", shown(kind, 40))
             return Reason.SITE_FAILED.value, None
 
     def _reply(self, kind: str, task_json: str, arrays: Arrays) -> Reply:

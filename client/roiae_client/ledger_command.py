@@ -78,12 +78,16 @@ def _table(lines: "Iterable[Line]") -> "Table":
     from rich.filesize import decimal
     from rich.table import Table
 
+    from roiae.text import shown
+
     table = Table(box=None, pad_edge=False)
     for heading in ("line", "when (UTC)", "what was asked", "what left", "bytes"):
         table.add_column(heading, justify="right" if heading in ("line", "bytes") else "left", overflow="fold")
     for line in lines:
         when = line.time.removesuffix("+00:00").replace("T", " ")
-        table.add_row(str(line.n), when, _ASKED.get(line.kind, line.kind), _left(line), decimal(line.bytes))
+        table.add_row(
+            str(line.n), when, _ASKED.get(line.kind, shown(line.kind, 40)), shown(_left(line)), decimal(line.bytes)
+        )
     return table
 
 

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from roiae.config import LOSS_TERMS, ModelConfig, Precision, Upload
 from roiae.errors import Reason, RefusalError
+from roiae.text import problems
 
 Arrays = dict[str, NDArray[Any]]  # a model's weights by name, float32; the names and order of its state dict
 SiteName = Annotated[str, Field(min_length=1, max_length=128)]
@@ -143,7 +144,9 @@ def parse_task(kind: str, text: str) -> Task:
     try:
         return TASKS[kind].model_validate_json(text)
     except ValidationError as error:
-        raise RefusalError(Reason.BAD_REQUEST, f"a {kind} request does not fit the contract: {error}") from None
+        raise RefusalError(
+            Reason.BAD_REQUEST, f"a {kind} request does not fit the contract: {problems(error)}"
+        ) from None
 
 
 def check_arrays(arrays: Arrays, expected: Arrays) -> None:

@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from roiae.errors import Reason, RefusalError
 from roiae.keys import sign, verify
+from roiae.text import problems
 
 if TYPE_CHECKING:
     from roiae.contract import Reply
@@ -234,4 +235,4 @@ def _validated(kind: type[_Kind], record: Mapping[str, Any], reason: Reason) -> 
     try:
         return kind.model_validate(dict(record))
     except ValidationError as error:
-        raise RefusalError(reason, f"{kind.__name__}: fields are odd: {error}") from None
+        raise RefusalError(reason, f"{kind.__name__}: fields are odd: {problems(error)}") from None

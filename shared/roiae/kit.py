@@ -24,6 +24,7 @@ from roiae.config import Role
 from roiae.errors import SetupError
 from roiae.keys import PrivateKey, PublicKey, sign, verify
 from roiae.request_key import RequestCertificate
+from roiae.text import shown
 
 PROTOCOL = 2  # of kits, requests and replies; raised when one side could no longer make sense of the other
 NAME_PATTERN = r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$"
@@ -98,7 +99,8 @@ def parse_kit(content: bytes, where: object) -> Kit:
         raise SetupError(f"{where}: {KIT_JSON} is not a kit's. {_ASK_AGAIN}") from None
     if protocol != PROTOCOL:
         raise SetupError(
-            f"{where}: is a kit of protocol {protocol!r}, made by roiae {fields.get('roiae')!r}; this roiae reads "
+            f"{where}: is a kit of protocol {shown(repr(protocol), 40)}, made by roiae "
+            f"{shown(repr(fields.get('roiae')), 40)}; this roiae reads "
             f"protocol {PROTOCOL}. Install the coordinator's version of roiae."
         )
     if "request_key" not in fields:
@@ -110,7 +112,7 @@ def parse_kit(content: bytes, where: object) -> Kit:
         return Kit.model_validate_json(content)
     except ValidationError as error:
         keys = ", ".join(sorted({".".join(map(str, problem["loc"])) for problem in error.errors()}))
-        raise SetupError(f"{where}: {KIT_JSON} is not right at {keys}. {_ASK_AGAIN}") from None
+        raise SetupError(f"{where}: {KIT_JSON} is not right at {shown(keys)}. {_ASK_AGAIN}") from None
 
 
 def pack_kit(kit: Kit, ca_pem: bytes, ca_key: PrivateKey) -> bytes:

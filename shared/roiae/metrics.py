@@ -13,6 +13,7 @@ from roiae.errors import Reason, RefusalError
 from roiae.losses import Comparison, roi_edge_per_frame, roi_l1_per_frame
 from roiae.ms_ssim import ms_ssim
 from roiae.nt import find_borders
+from roiae.text import shown
 
 MEASURES = ("psnr", "ms_ssim", "roi_mae", "roi_edge_mae")
 MOST_PSNR = 100.0  # dB: a perfect frame counts as this instead of ∞
@@ -55,9 +56,9 @@ class Quality:
         """
         names = {*MEASURES, "frames"}
         if set(sums) != names or not all(math.isfinite(total) for total in sums.values()):
-            raise RefusalError(Reason.BAD_METRICS, f"Expected finite sums {sorted(names)}, received {dict(sums)}.")
+            raise _bad_metrics(f"finite sums {sorted(names)}", sums)
         if sums["frames"] < 0 or sums["frames"] % 1:
-            raise RefusalError(Reason.BAD_METRICS, f"Expected a whole number of frames, received {sums['frames']}.")
+            raise _bad_metrics("a whole number of frames", sums)
         return cls(**{name: float(sums[name]) for name in MEASURES}, frames=int(sums["frames"]))
 
 
@@ -114,10 +115,10 @@ class NtAgreement:
             RefusalError: a name is missing or unknown, a sum is negative or not finite, or a count is no count.
         """
         if set(sums) != NT_SUMS or not all(0 <= total < math.inf for total in sums.values()):
-            raise RefusalError(Reason.BAD_METRICS, f"Expected finite sums {sorted(NT_SUMS)}, received {dict(sums)}.")
+            raise _bad_metrics(f"finite sums {sorted(NT_SUMS)}", sums)
         counts = {name: int(sums[name]) for name in ("nt_frames", "nt_mm_frames", "nt_one_sided")}
         if any(sums[name] != count for name, count in counts.items()) or counts["nt_mm_frames"] > counts["nt_frames"]:
-            raise RefusalError(Reason.BAD_METRICS, f"Expected whole numbers of frames, received {dict(sums)}.")
+            raise _bad_metrics("whole numbers of frames", sums)
         return cls(**counts, nt_px=sums["nt_px"], nt_mm=sums["nt_mm"])
 
 
@@ -207,3 +208,9 @@ def psnr(recon: Tensor, frame: Tensor) -> Tensor:
 
 def _total(per_frame: Tensor) -> float:
     return per_frame.double().sum().item()
+
+
+def _bad_metrics(expected: str, sums: Mapping[str, float]) -> RefusalError:
+    """The names are whatever the sender chose."""
+    received = ", ".join(f"{name} {total}" for name, total in sorted(sums.items()))
+    return RefusalError(Reason.BAD_METRICS, f"Expected {expected}, received {shown(received)}.")

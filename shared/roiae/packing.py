@@ -8,6 +8,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from roiae.contract import Arrays
+from roiae.text import shown
+
+MOST_HEADER = 1_048_576  # bytes of names, types and shapes: those of 10,000 arrays
 
 UNLIKE = "unlike"  # beside a reply's numbers in their record: a random one, which makes the record unlike any other
 
@@ -47,13 +50,20 @@ def veil(content: bytes, nonce: str) -> bytes:
 
 
 def unpack(content: bytes, nonce: str = "") -> Arrays:
-    """The arrays in their order; nothing in them can run.
+    """The arrays in their order; nothing in them can run, and they take no more memory than came.
 
     Raises:
         ValueError: it is not what `pack` makes with this nonce.
     """
+    content = veil(content, nonce)
+    if int.from_bytes(content[:8], "little") > min(MOST_HEADER, len(content)):
+        raise ValueError("arrays are not packed: their header is longer than one can be")
     try:
-        numbered = load(veil(content, nonce))
+        numbered = load(content)
     except (SafetensorError, KeyError) as error:
-        raise ValueError(f"arrays are not packed in safetensors' format: {error}") from error
-    return {name.partition("/")[2]: array for name, array in sorted(numbered.items())}
+        raise ValueError(f"arrays are not packed in safetensors' format: {shown(error)}") from error
+    names = [name.partition("/") for name in sorted(numbered)]
+    arrays = {name: numbered[f"{number}/{name}"] for number, slash, name in names if slash}
+    if len(arrays) < len(names) or [number for number, *_ in names] != [f"{n:05d}" for n in range(len(names))]:
+        raise ValueError("arrays are not packed: expected each name once, with its number before it")
+    return arrays

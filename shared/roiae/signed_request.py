@@ -14,6 +14,7 @@ from roiae.envelope import Ask, Record, arrays_bytes, note_bytes, text_bytes
 from roiae.errors import Reason, RefusalError
 from roiae.keys import PrivateKey, sign, verify
 from roiae.request_key import RequestCertificate
+from roiae.text import problems
 
 CLOCK_SECONDS = 300  # by which two clocks may differ, as in Flower's node authentication
 MOST_SECONDS = 86_400  # that a request may be good for: the longest `federation.deadline`
@@ -52,7 +53,7 @@ class SignedAsk(NamedTuple):
         try:
             known = RequestCertificate.model_validate_json(certificate)
         except ValidationError as error:
-            raise RefusalError(Reason.BAD_REQUEST, f"a request key's certificate is odd: {error}") from None
+            raise RefusalError(Reason.BAD_REQUEST, f"a request key's certificate is odd: {problems(error)}") from None
         return cls(Ask.from_record(fields), known, signature), task
 
     def holds(self, content: bytes) -> bool:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+import httpx
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -18,10 +19,10 @@ from roiae.packing import pack, unpack
 from roiae.signed_request import SignedAsk, content_bytes
 from roiae_server.flower import network
 from roiae_server.flower.grid import _wire_contents
-from roiae_server.flower.network import LOST, NetworkTransport, Patience
+from roiae_server.flower.network import LOST, MOST_SENDS, NetworkTransport, Patience
 from roiae_server.flower.superlink import Node
 from roiae_server.transport import Outcome
-from tests.signing import SIGNER, new_ask
+from tests.signing import SIGNER, new_ask, signed
 
 KEYS = {site: ec.generate_private_key(ec.SECP384R1()) for site in ("a", "b", "c")}
 REPLY = Reply({"loss": 0.5}, {"w": np.arange(3, dtype=np.float32)}, 1.5)
@@ -151,10 +152,10 @@ def test_every_request_is_signed_for_its_site_until_the_deadline_and_unlike_any_
 
     exchange(World({"a": keep("a"), "b": keep("b")}), deadline=77)
 
-    for site, (signed, task, message) in seen.items():
-        arrays = unpack(message.content.array_records["arrays"]["packed"].data, signed.ask.nonce)
-        assert signed.holds(content_bytes("train", task, arrays))
-        assert (signed.ask.site, signed.ask.expires - signed.ask.issued) == (site, 77)
+    for site, (request, task, message) in seen.items():
+        arrays = unpack(message.content.array_records["arrays"]["packed"].data, request.ask.nonce)
+        assert request.holds(content_bytes("train", task, arrays))
+        assert (request.ask.site, request.ask.expires - request.ask.issued) == (site, 77)
     one, other = (_wire_contents(message).keys() for _, _, message in seen.values())
     assert not one & other  # Flower names parts by their content: who knows a name beforehand can take it
 
@@ -292,3 +293,75 @@ def test_a_site_that_is_removed_is_waited_for_no_longer(exchange: Exchange) -> N
 
     assert exchange(world, deadline=1000)["b"].reason is Reason.OFFLINE
     assert world.now < 12
+
+
+def test_what_answers_no_request_is_ignored(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World({"a": honest("a"), "b": honest("b")})
+    pull = world.pull_messages
+    asked = signed("train", "{}", {}, site="b", request="x").to_record("{}")
+    stray = sealed("b", Message(RecordDict({"ask": ConfigRecord({**asked})}), 2, "train"))
+    monkeypatch.setattr(world, "pull_messages", lambda ids: [RecordDict(), stray, *pull(ids), stray])
+
+    outcomes = exchange(world)
+
+    assert {site: outcome.reason for site, outcome in outcomes.items()} == {"a": None, "b": None}
+
+
+def test_of_two_replies_to_one_request_the_first_counts(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World({"a": honest("a"), "b": honest("b")})
+    pull = world.pull_messages
+    monkeypatch.setattr(world, "pull_messages", lambda ids: [message for one in pull(ids) for message in (one, one)])
+
+    assert {site: outcome.reason for site, outcome in exchange(world).items()} == {"a": None, "b": None}
+
+
+def test_a_reply_that_another_node_sends_is_ignored(exchange: Exchange) -> None:
+    def from_a(message: Message) -> Message:
+        reply = sealed("b", message)
+        reply.metadata.__dict__["_src_node_id"] = world.nodes_["a"].node_id
+        return reply
+
+    world = World({"a": honest("a"), "b": from_a})
+
+    outcomes = exchange(world, deadline=10)
+
+    assert (outcomes["a"].reason, outcomes["b"].reason) == (None, Reason.NO_REPLY)
+
+
+def test_a_reply_that_cannot_be_read_is_that_sites_bad_request(
+    exchange: Exchange, caplog: pytest.LogCaptureFixture
+) -> None:
+    def odd(message: Message) -> Message:
+        content = sealed("b", message).content
+        content["metrics"] = MetricRecord({"\x1b[2J" * 10_000: [1.0]})
+        return Message(content, reply_to=message)
+
+    outcomes = exchange(World({"a": honest("a"), "b": odd}))
+
+    assert (outcomes["a"].reason, outcomes["b"].reason) == (None, Reason.BAD_REQUEST)
+    assert "\x1b" not in caplog.text and len(caplog.text) < 1000
+
+
+def test_a_site_that_loses_every_request_is_sent_no_more(exchange: Exchange) -> None:
+    world = World({"a": honest("a"), "b": lambda message: Message(Error(min(LOST), "again"), reply_to=message)})
+
+    outcome = exchange(world, deadline=100_000)["b"]
+
+    assert outcome.reason is Reason.SITE_FAILED
+    assert len([site for site, _ in world.sent if site == "b"]) == MOST_SENDS
+
+
+@pytest.mark.parametrize("error", [httpx.ConnectError("gone"), OSError("disk full"), KeyboardInterrupt()])
+def test_what_is_no_peers_fault_is_blamed_on_none(
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def fails(*_: object) -> None:
+        raise error
+
+    world = World({"a": honest("a"), "b": honest("b")})
+    monkeypatch.setattr(world, "heard", fails)
+    with pytest.raises(type(error)):
+        exchange(world)
+    monkeypatch.setattr(world, "pull_messages", fails)
+    with pytest.raises(type(error)):
+        exchange(world)

@@ -232,3 +232,15 @@ def test_an_address_is_written_as_a_url_takes_it(host: str, address: str) -> Non
 def test_what_is_no_host_is_refused(host: str) -> None:
     with pytest.raises(ValidationError, match="without https://"):
         Kit.model_validate({**KIT.model_dump(), "host": host})
+
+
+@pytest.mark.parametrize("field", ["roiae", "protocol", "\x1b[2J\n"])
+def test_what_an_unbelieved_kit_says_is_shown_escaped_and_cut(
+    zipped: Callable[[dict[str, bytes]], Path], field: str
+) -> None:
+    fields = {"protocol": 99, field: "\x1b[2J\nwritten to coordinator" * 400}
+
+    with pytest.raises(SetupError) as error:
+        read_kit(zipped(resigned(fields))).unseal(FINGERPRINT)
+
+    assert str(error.value).isprintable() and len(str(error.value)) < 500

@@ -1,0 +1,92 @@
+"""What a message can weigh, worked out from the request alone: known before a byte of it is fetched."""
+
+from roiae.contract import (
+    Arrays,
+    EvaluateTask,
+    KeysTask,
+    ProbeTask,
+    Request,
+    ScoreTask,
+    StatisticsTask,
+    Task,
+    TrainTask,
+)
+from roiae.errors import Reason, RefusalError
+from roiae.forecast import weights_bytes
+from roiae.shift.group import KEY_BYTES, sealed_bytes
+from roiae.shift.knn import LEAST_PROTOTYPE_SUBJECTS
+from roiae.shift.newton import STRENGTHS
+from roiae.shift.probe import BINS, FOLDS
+
+MOST_SUBJECTS = 100_000  # of one site, behind the prototypes that it sends
+MOST_SCORED = 1_000_000  # frames that one site scores
+MOST_SITES = 128  # in one group: the masked sums of more would overflow
+
+_PACKING = 65_536  # what names, shapes and the cutting into chunks add, at most
+_NUMBER, _MASKED = 8, 16  # bytes
+
+
+def reply_bytes(request: Request) -> int:
+    """Most bytes of arrays, packed, in an honest reply to this request.
+
+    Raises:
+        RefusalError: `bad-request`: no honest request is like it.
+    """
+    match request.task:
+        case TrainTask() as task:
+            return _PACKING + _numbers(request.arrays) * (4 if task.upload == "float32" else 2)
+        case EvaluateTask():
+            return _PACKING
+        case KeysTask():
+            return _PACKING + KEY_BYTES
+        case StatisticsTask() as task:
+            return _statistics(task)
+        case ProbeTask() as task:
+            return _probe(task)
+        case ScoreTask() as task:
+            return _PACKING + len(task.arms) * _NUMBER * (2 * MOST_SCORED + 2 * BINS + 8)
+
+
+def request_bytes(task: Task | None) -> int:
+    """Most bytes of arrays, packed, that this task can come with; None is the handshake, which has none.
+
+    Raises:
+        RefusalError: `bad-request`: more sources or keys than a group can have.
+    """
+    if task is None or isinstance(task, KeysTask):
+        return _PACKING
+    if isinstance(task, TrainTask | EvaluateTask):
+        return _PACKING + weights_bytes(task.model)
+    encoders = _PACKING + len(task.arms) * weights_bytes(task.model)
+    match task:
+        case StatisticsTask():
+            return encoders
+        case ProbeTask():
+            return encoders + _members(task) * max(_statistics(task), _probe(task))
+        case ScoreTask():
+            return encoders + _members(task) * _statistics(task) + _probe(task)
+
+
+def _statistics(task: StatisticsTask | ProbeTask | ScoreTask) -> int:
+    dim, prototypes = task.model.latent_dim, MOST_SUBJECTS // LEAST_PROTOTYPE_SUBJECTS
+    told = _NUMBER * (1 + dim + prototypes * (dim + 1)) + 2 * _MASKED * dim * dim
+    return sealed_bytes(_members(task), _PACKING + len(task.arms) * told) + _PACKING
+
+
+def _probe(task: StatisticsTask | ProbeTask | ScoreTask) -> int:
+    dim, sources, fits = task.model.latent_dim, len(task.sources), len(STRENGTHS) * (FOLDS + 1)
+    weights = (1 if sources == 2 else sources) * (dim + 1)
+    sums = fits * (weights + sources * (sources - 1) // 2 + 3)
+    told = _NUMBER * (fits * weights + weights + 2 * dim) + _MASKED * sums
+    return sealed_bytes(_members(task), _PACKING + len(task.arms) * told) + _PACKING
+
+
+def _members(task: StatisticsTask | ProbeTask | ScoreTask) -> int:
+    members = max(len(task.keys), len(task.sources))
+    if members > MOST_SITES:
+        raise RefusalError(Reason.BAD_REQUEST, f"{members} hospitals in one group, of at most {MOST_SITES}")
+    return members
+
+
+def _numbers(arrays: Arrays) -> int:
+    return sum(array.size for array in arrays.values())
