@@ -22,7 +22,7 @@ MOST_SUBJECTS = 100_000  # of one site, behind the prototypes that it sends
 MOST_SCORED = 1_000_000  # frames that one site scores
 MOST_SITES = 128  # in one group: the masked sums of more would overflow
 
-_PACKING = 65_536  # what names, shapes and the cutting into chunks add, at most
+PACKING = 65_536  # what names, shapes and the cutting into chunks add, at most; all that there is of no arrays
 _NUMBER, _MASKED = 8, 16  # bytes
 
 
@@ -34,17 +34,17 @@ def reply_bytes(request: Request) -> int:
     """
     match request.task:
         case TrainTask() as task:
-            return _PACKING + _numbers(request.arrays) * (4 if task.upload == "float32" else 2)
+            return PACKING + _numbers(request.arrays) * (4 if task.upload == "float32" else 2)
         case EvaluateTask():
-            return _PACKING
+            return PACKING
         case KeysTask():
-            return _PACKING + KEY_BYTES
+            return PACKING + KEY_BYTES
         case StatisticsTask() as task:
             return _statistics(task)
         case ProbeTask() as task:
             return _probe(task)
         case ScoreTask() as task:
-            return _PACKING + len(task.arms) * _NUMBER * (2 * MOST_SCORED + 2 * BINS + 8)
+            return PACKING + len(task.arms) * _NUMBER * (2 * MOST_SCORED + 2 * BINS + 8)
 
 
 def request_bytes(task: Task | None) -> int:
@@ -54,10 +54,10 @@ def request_bytes(task: Task | None) -> int:
         RefusalError: `bad-request`: more sources or keys than a group can have.
     """
     if task is None or isinstance(task, KeysTask):
-        return _PACKING
+        return PACKING
     if isinstance(task, TrainTask | EvaluateTask):
-        return _PACKING + weights_bytes(task.model)
-    encoders = _PACKING + len(task.arms) * weights_bytes(task.model)
+        return PACKING + weights_bytes(task.model)
+    encoders = PACKING + len(task.arms) * weights_bytes(task.model)
     match task:
         case StatisticsTask():
             return encoders
@@ -70,7 +70,7 @@ def request_bytes(task: Task | None) -> int:
 def _statistics(task: StatisticsTask | ProbeTask | ScoreTask) -> int:
     dim, prototypes = task.model.latent_dim, MOST_SUBJECTS // LEAST_PROTOTYPE_SUBJECTS
     told = _NUMBER * (1 + dim + prototypes * (dim + 1)) + 2 * _MASKED * dim * dim
-    return sealed_bytes(_members(task), _PACKING + len(task.arms) * told) + _PACKING
+    return sealed_bytes(_members(task), PACKING + len(task.arms) * told) + PACKING
 
 
 def _probe(task: StatisticsTask | ProbeTask | ScoreTask) -> int:
@@ -78,7 +78,7 @@ def _probe(task: StatisticsTask | ProbeTask | ScoreTask) -> int:
     weights = (1 if sources == 2 else sources) * (dim + 1)
     sums = fits * (weights + sources * (sources - 1) // 2 + 3)
     told = _NUMBER * (fits * weights + weights + 2 * dim) + _MASKED * sums
-    return sealed_bytes(_members(task), _PACKING + len(task.arms) * told) + _PACKING
+    return sealed_bytes(_members(task), PACKING + len(task.arms) * told) + PACKING
 
 
 def _members(task: StatisticsTask | ProbeTask | ScoreTask) -> int:

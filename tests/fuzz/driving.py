@@ -41,7 +41,7 @@ class Figures:
     """What became of the messages, and what they cost."""
 
     reasons: Counter[str] = field(default_factory=Counter)
-    slowest: tuple[float, int] = (0.0, 0)  # seconds, and which
+    slowest: tuple[float, int] = (0.0, 0)  # seconds of this process's work, and which
     before: int = field(default_factory=lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)  # KiB
 
     @property
@@ -50,7 +50,7 @@ class Figures:
         return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - self.before) / 1024
 
     def note(self, reason: str, began: float) -> None:
-        self.slowest = max(self.slowest, (time.monotonic() - began, self.reasons.total()))
+        self.slowest = max(self.slowest, (time.process_time() - began, self.reasons.total()))
         self.reasons[reason] += 1
 
     def __str__(self) -> str:
@@ -164,7 +164,7 @@ def drive_coordinator(seed: int, count: int, task: TrainTask) -> Figures:
     """Exchanges in which b is hostile, each with a new message; a's honest reply comes through every time."""
     figures = Figures()
     for place in range(count):
-        random, began = Random(f"{seed}/{place}"), time.monotonic()
+        random, began = Random(f"{seed}/{place}"), time.process_time()
         by_b = random.random() < 0.2
         world = World({"a": honest("a"), "b": signed_and_odd(random) if by_b else honest("b")})
         outcomes = exchange(
@@ -244,7 +244,7 @@ def taken(desk: HospitalDesk, wire: Wire) -> str:
 def drive_hospital(seed: int, count: int, desk: HospitalDesk, requests: list[Request]) -> Figures:
     figures = Figures()
     for place in range(count):
-        random, began = Random(f"{seed}/{place}"), time.monotonic()
+        random, began = Random(f"{seed}/{place}"), time.process_time()
         request = random.choice(requests)
         by_coordinator = random.random() < 0.2
         wire = (

@@ -29,6 +29,7 @@ from flwr.supercore.inflatable.inflatable_utils import (
 from flwr.superlink.grid import HttpGrid
 
 from roiae.border import peers_fault
+from roiae.bounds import PACKING
 from roiae.errors import RefusalError
 from roiae.parcel import Parcel
 from roiae.text import shown
@@ -61,7 +62,7 @@ class RunGrid(HttpGrid):
             message_ids: with what the arrays of each reply can weigh, in bytes; where it is no mapping, a reply has
                 none. No more than their sum is ever held.
         """
-        most = message_ids if isinstance(message_ids, Mapping) else dict.fromkeys(message_ids, 0)
+        most = message_ids if isinstance(message_ids, Mapping) else dict.fromkeys(message_ids, PACKING)
         self._arriving = {asked: reply for asked, reply in self._arriving.items() if asked in most}
         whole = self._look_for({asked: most[asked] for asked in most.keys() - self._arriving.keys()})
         for asked, reply in list(self._arriving.items()):
