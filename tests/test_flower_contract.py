@@ -25,7 +25,7 @@ from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
 from roiae_client.flower import supernode
-from roiae_server.gateway import FLEET_OPERATIONS
+from roiae_server.flower.fleet_calls import FLEET_OPERATIONS
 
 
 def parameters(function: Any) -> list[str]:

@@ -94,7 +94,7 @@ def _empty(root: Path, data: Path) -> list[float]:
     """Seconds of an exchange in which nothing is asked but who answers."""
     seconds = []
     federation = RealFederation(root, data)
-    with bare_superlink(federation), run_of(federation, SOURCES) as (grid, nodes):
+    with bare_superlink(federation) as socket, run_of(federation, socket, SOURCES) as (grid, nodes):
         for _ in range(5):
             began = time.monotonic()
             waiting = {send_handshake(grid, node, uuid.uuid4().hex) for node in nodes.values()}

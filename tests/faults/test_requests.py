@@ -45,19 +45,19 @@ class WrongHands(Control):
 
 
 @pytest.fixture
-def bare(fault_data: Path, tmp_path: Path) -> Iterator[RealFederation]:
+def bare(fault_data: Path, tmp_path: Path) -> Iterator[tuple[RealFederation, Path]]:
     federation = RealFederation(tmp_path, fault_data)
-    with bare_superlink(federation):
-        yield federation
+    with bare_superlink(federation) as socket:
+        yield federation, socket
 
 
 def test_nothing_of_a_bundle_with_code_runs_at_a_hospital(
-    bare: RealFederation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record: Callable[..., None]
+    bare: tuple[RealFederation, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record: Callable[..., None]
 ) -> None:
     marker = tmp_path / "it-ran"
     monkeypatch.setattr(WrongHands, "code", f"open({str(marker)!r}, 'w').close()\napp = None\n")
 
-    with run_of(bare, ["alpha"], WrongHands) as (grid, nodes):
+    with run_of(*bare, ["alpha"], WrongHands) as (grid, nodes):
         envelope = handshake(grid, nodes["alpha"], uuid.uuid4().hex)
 
     assert (envelope["site"], envelope["reason"]) == ("alpha", "")  # it had the bundle, and answered by its own code
@@ -68,13 +68,15 @@ def test_nothing_of_a_bundle_with_code_runs_at_a_hospital(
     record("a bundle with code in it", outcome="nothing of it runs", recovery=[], rounds_lost=0, stall=0.0)
 
 
-def test_a_request_that_is_sent_again_is_answered_once(bare: RealFederation, record: Callable[..., None]) -> None:
+def test_a_request_that_is_sent_again_is_answered_once(
+    bare: tuple[RealFederation, Path], record: Callable[..., None]
+) -> None:
     request = uuid.uuid4().hex
 
-    with run_of(bare, ["alpha"]) as (grid, nodes):
+    with run_of(*bare, ["alpha"]) as (grid, nodes):
         reasons = [handshake(grid, nodes["alpha"], request)["reason"] for _ in range(2)]
-    bare.hospitals["alpha"].end()
-    with run_of(bare, ["alpha"]) as (grid, nodes):  # it is in the ledger, so a restart changes nothing
+    bare[0].hospitals["alpha"].end()
+    with run_of(*bare, ["alpha"]) as (grid, nodes):  # it is in the ledger, so a restart changes nothing
         reasons.append(handshake(grid, nodes["alpha"], request)["reason"])
 
     assert reasons == ["", "already-answered", "already-answered"]

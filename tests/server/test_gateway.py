@@ -10,7 +10,9 @@ import httpx
 import pytest
 
 from roiae.errors import ConfigError
-from roiae_server.gateway import FLEET_OPERATIONS, Limits, gateway_app, read_gateway_settings
+from roiae_server.flower.fleet_calls import FLEET_OPERATIONS
+from roiae_server.gateway import gateway_app
+from roiae_server.gateway_settings import Limits, read_gateway_settings
 
 PULL = "/v1/fleet/pull-messages"
 Script = Callable[[httpx.Request], Awaitable[httpx.Response]]

@@ -27,6 +27,7 @@ from roiae.cli import log_as_a_service, run_app
 from roiae.envelope import Ask
 from roiae.errors import Reason, RefusalError
 from roiae.packing import unpack
+from roiae.service import socket_client
 from roiae_client.client_folder import ClientFolder
 from roiae_client.desk import HospitalDesk
 from roiae_client.flower.app import CLIENT_APP_RAISED, reply_record
@@ -41,13 +42,13 @@ ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
 log = logging.getLogger(__name__)
 
 
-def serve(folder: ClientFolder, address: str) -> None:
+def serve(folder: ClientFolder, socket: Path) -> None:
     """Answer what comes, one request at a time, until the process is ended; nothing new while the site is paused."""
     desk = open_desk(folder)
     state = ServiceState(folder.state)
     secret = state.secret.read_bytes()
     claims = _client(
-        address,
+        socket,
         RuntimeVersionHttpInterceptor("SuperExec"),
         SuperExecAuthHttpInterceptor(master_secret=secret, protected_methods=frozenset({ACQUIRE})),
     )
@@ -56,7 +57,7 @@ def serve(folder: ClientFolder, address: str) -> None:
         if not state.paused:
             claim = claims.AcquireTask(AcquireTaskRequest(supported_task_types=[TaskType.CLIENT_APP]))
             if claim.HasField("task") and claim.token:
-                _answer(desk, state, _client(address, *_as_app(claim.token)))
+                _answer(desk, state, _client(socket, *_as_app(claim.token)))
                 continue
         time.sleep(POLL_SECONDS)
 
@@ -102,22 +103,25 @@ def _as_app(token: str) -> tuple[RuntimeVersionHttpInterceptor, RuntimeTokenHttp
     return RuntimeVersionHttpInterceptor("flwr-clientapp"), RuntimeTokenHttpInterceptor(token)
 
 
-def _client(address: str, *interceptors: ProtobufClientInterceptor) -> RuntimeHttpClient:
+def _client(socket: Path, *interceptors: ProtobufClientInterceptor) -> RuntimeHttpClient:
     retry = make_simple_http_retry_invoker()
     retry.wait_gen_factory = lambda: constant(RETRY_SECONDS)
-    return RuntimeHttpClient.from_server_address(address, True, None, list(interceptors), retry_invoker=retry)
+    client = RuntimeHttpClient("http://supernode", interceptors=interceptors, retry_invoker=retry)
+    client._client.close()
+    client._client = socket_client(socket)
+    return client
 
 
 def main() -> None:
-    """`python -m roiae_client.flower.executor DIR PORT`: started by `service.py` alone."""
-    path, port = sys.argv[1:]
+    """`python -m roiae_client.flower.executor DIR SOCKET`: started by `service.py` alone."""
+    path, socket = sys.argv[1:]
     log_as_a_service()
     defaults = pull_and_inflate_object_from_tree.__kwdefaults__
     assert defaults is not None
     defaults["max_time"] = PULL_SECONDS
 
     def run(prog_name: str) -> None:
-        serve(ClientFolder.open(Path(path)), f"127.0.0.1:{port}")
+        serve(ClientFolder.open(Path(path)), Path(socket))
 
     sys.exit(run_app(run, "roiae-client"))
 

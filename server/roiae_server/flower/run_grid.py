@@ -6,6 +6,7 @@ hospital that loses power in the middle of its answer would hold up all. Here su
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from flwr.app import Error, Message, Metadata
 from flwr.app.message import make_message
@@ -23,6 +24,8 @@ from flwr.supercore.inflatable.inflatable_utils import (
 )
 from flwr.superlink.grid import HttpGrid
 
+from roiae_server.flower.superlink import SUPERLINK, at_socket
+
 
 @dataclass
 class _Arriving:
@@ -36,9 +39,14 @@ class _Arriving:
 class RunGrid(HttpGrid):
     """Never waits for a hospital: what is not whole yet comes with a later `pull_messages`."""
 
-    def __init__(self, address: str, root_certificates: bytes, token: str) -> None:
-        super().__init__(address, root_certificates=root_certificates, token=token)
+    def __init__(self, socket: Path, token: str) -> None:
+        super().__init__(SUPERLINK.removeprefix("http://"), insecure=True, token=token)
+        self._socket = socket
         self._arriving: dict[str, _Arriving] = {}  # by the id of the message that is answered
+
+    def _connect(self) -> None:
+        super()._connect()
+        at_socket(self._runtime_client, self._socket)
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """The replies to these messages that are whole by now; of all others, what has arrived is forgotten."""

@@ -1,0 +1,52 @@
+"""What a reply of the present run can weigh: the working process knows, the gateway is told through a small file."""
+
+import json
+import logging
+from pathlib import Path
+
+from roiae.config import ModelConfig
+from roiae.files import write_atomically
+from roiae_server.gateway_settings import REPLY_BYTES
+
+REPLY = "reply.json"  # in the coordinator's superlink/
+
+# Besides the weights. Of the domain shift at its largest, two encoders, two scatters of latents each, 16 bytes a number
+# of latent_dim²; and its other sums, records, headers and signatures, of which the largest measured was 2 MiB.
+_SCATTERS, _NUMBER, _REST = 4, 16, 8 * 2**20
+
+log = logging.getLogger(__name__)
+
+
+def reply_bytes(model: ModelConfig, weights: int) -> int:
+    """The most that any reply of a run with this model can weigh.
+
+    Args:
+        weights: bytes of the model's own.
+    """
+    return weights + _SCATTERS * _NUMBER * model.latent_dim**2 + _REST
+
+
+def write_reply_size(superlink: Path, size: int) -> None:
+    write_atomically(superlink / REPLY, json.dumps({"bytes": size}).encode() + b"\n")
+
+
+class ReplySize:
+    """The file as it is now.
+
+    Args:
+        superlink: the coordinator's folder of that name.
+    """
+
+    def __init__(self, superlink: Path) -> None:
+        self._path, self._stamp = superlink / REPLY, 0
+        self._bytes = REPLY_BYTES
+
+    @property
+    def bytes(self) -> int:
+        try:
+            stamp = self._path.stat().st_mtime_ns
+            if stamp != self._stamp:
+                self._bytes, self._stamp = int(json.loads(self._path.read_bytes())["bytes"]), stamp
+        except FileNotFoundError:
+            pass  # no run has begun
+        return self._bytes
