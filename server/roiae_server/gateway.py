@@ -31,7 +31,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from roiae.errors import RoiaeError, SetupError
 from roiae_server.coordinator_folder import CoordinatorFolder
-from roiae_server.flower.fleet_calls import ANNOUNCES, FLEET_OPERATIONS, Conversation, RefusedError, call_bytes
+from roiae_server.flower.fleet_calls import (
+    ANNOUNCES,
+    CONNECTS,
+    FLEET_OPERATIONS,
+    Conversation,
+    RefusedError,
+    call_bytes,
+)
 from roiae_server.gateway_settings import GatewaySettings, Limits, read_gateway_settings
 from roiae_server.listener import Listener, bind
 from roiae_server.reply_size import ReplySize
@@ -112,6 +119,8 @@ class Fleet:
         if caller is None:
             return _refused(401) if await self._door.answers() else _try_again()
         account: Account = request.scope["account"]
+        if operation == CONNECTS and not account.may_connect():
+            return _try_again()
         conversation = self._conversations.setdefault(caller.pem, Conversation(self._began))
         size = self._size.bytes
         try:

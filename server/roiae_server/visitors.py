@@ -12,6 +12,7 @@ from roiae_server.roll import Caller
 log = logging.getLogger(__name__)
 
 _REMEMBERED = 10_000  # strangers; the one seen longest ago is forgotten first, and starts with a full bucket again
+_RECONNECTS, _RECONNECT_SECONDS = 5, 5.0  # a node that connects anew is sent its request again, megabytes of it
 _SILENCE = 60.0  # seconds between two log lines about one site: a log must not fill a disk
 
 
@@ -31,10 +32,10 @@ class Bucket:
     rate: float  # tokens a second
     burst: float  # that it holds
     tokens: float = field(init=False)
-    filled: float = field(default_factory=time.monotonic)
+    filled: float = field(init=False)  # monotonic seconds
 
     def __post_init__(self) -> None:
-        self.tokens = self.burst
+        self.tokens, self.filled = self.burst, time.monotonic()
 
     def left(self) -> float:
         now = time.monotonic()
@@ -53,6 +54,7 @@ class Account:
     name: str
     requests: Bucket
     volume: Bucket  # bytes, both ways
+    activations: Bucket = field(default_factory=lambda: Bucket(1 / _RECONNECT_SECONDS, _RECONNECTS))
     in_flight: int = 0
     told: dict[str, float] = field(default_factory=dict)  # kind of log line → monotonic seconds of the last
 
@@ -66,6 +68,15 @@ class Account:
             return f"more than {limits.in_flight} requests at once"
         self.requests.take()
         return None
+
+    def may_connect(self) -> bool:
+        """Whether its node may connect anew now."""
+        allowed = self.activations.left() >= 1
+        if allowed:
+            self.activations.take()
+        else:
+            self.tell(f"connects anew more often than every {_RECONNECT_SECONDS:.0f} s", 503)
+        return allowed
 
     def tell(self, what: str, number: int) -> None:
         """One line about this site in the log, a minute and a sentence: `what` is our own text, never the site's."""

@@ -7,11 +7,11 @@ import pytest
 import trustme
 
 from roiae.doctor import Finding, Level
+from roiae.service import free_port
 from roiae_server.cli import main
 from roiae_server.doctor import check_certificate, check_host, check_port, check_sites, examine
 from roiae_server.listener import bind
 from tests.scripted_server import serving
-from tests.server.test_gateway_tls import free_port
 
 NOW = datetime.now(UTC)
 SITES = {"alpha": {"role": "source"}, "beta": {"role": "source"}, "gamma": {"role": "held-out"}}

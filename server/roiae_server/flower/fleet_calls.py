@@ -43,7 +43,7 @@ REQUESTS: Mapping[str, type[Message]] = {
     "send-node-heartbeat": SendNodeHeartbeatRequest,
 }
 FLEET_OPERATIONS = frozenset(REQUESTS)
-ANNOUNCES, DELIVERS = "push-messages", "push-object"
+ANNOUNCES, DELIVERS, CONNECTS = "push-messages", "push-object", "activate-node"
 
 CHUNK_BYTES = 5 * 2**20  # Flower cuts arrays in chunks of this size
 HEAD_BYTES = 4096  # of an object or a call, besides its content; an object's lists its children

@@ -16,6 +16,8 @@ from flwr.superlink.cli.flower_superlink import SuperLinkLifespan
 from flwr.superlink.config_loader import SuperLinkLifespanConfig, load_control_authn_plugin
 from flwr.superlink.main import create_app
 
+from roiae_server.flower.store import Sweeper, compact
+
 DATABASE, SECRET = "superlink.db", "secret"
 
 
@@ -51,7 +53,9 @@ def main() -> None:
     """`python -m roiae_server.flower.superlink_process STATE SOCKET`: started by the service alone."""
     state, socket = map(Path, sys.argv[1:])
     logging.getLogger("flwr").setLevel(logging.INFO)  # this process's log is Flower's own
+    compact(state / DATABASE)
     app = create_app(superlink_config(state), SuperLinkLifespan)
+    Sweeper(app.state.linkstate_factory.state()).start()
     uvicorn.run(app, uds=str(socket), log_config=get_uvicorn_log_config(logging.INFO))
 
 
