@@ -28,6 +28,7 @@ class Limits(BaseModel):
     strangers_rate: float = Field(100.0, gt=0, description="requests a second of all strangers; five seconds' at once")
     stranger_connections: int = Field(16, ge=1, description="open connections of one stranger")
     strangers_connections: int = Field(256, ge=1, description="open connections of all strangers")
+    handshakes: float = Field(50.0, gt=0, description="TLS handshakes a second with strangers; two seconds' at once")
     header_seconds: float = Field(10.0, gt=0, description="for a TLS handshake, and for the headers of a request")
     idle_seconds: float = Field(30.0, gt=0, description="without a byte of a request's body")
     call_seconds: float = Field(180.0, gt=0, description="for a request's body, and again for its answer")

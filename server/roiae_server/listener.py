@@ -17,7 +17,7 @@ from roiae.errors import ServiceError
 from roiae_server.gateway_settings import Limits
 from roiae_server.roll import Caller, Roll
 from roiae_server.slots import Slots
-from roiae_server.visitors import origin
+from roiae_server.visitors import Bucket, origin
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +57,7 @@ class Connection(H11Protocol):
         self.caller: Caller | None = None
         self._listener, self._plain = listener, plain
         self._headers_due: asyncio.TimerHandle | None = None
+        self.greeted = False  # its TLS handshake has begun
 
     def vouch(self, caller: Caller) -> None:
         """A request on this connection was signed by an enrolled key."""
@@ -67,9 +68,12 @@ class Connection(H11Protocol):
         """Make room: at once, and without a word."""
         if self.transport is not None:
             self.transport.abort()
-        else:
+        elif self.greeted:
             with suppress(OSError):  # it may be gone already
                 self._plain.shutdown(socket.SHUT_RDWR)  # the handshake ends by it
+        else:
+            self._plain.close()
+            self._listener.slots.leave(self)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -120,6 +124,9 @@ class Listener(uvicorn.Server):
         self.slots = Slots(limits.strangers_connections, limits.stranger_connections, limits.site_connections)
         self._bound, self._tls, self._roll = bound, tls, roll
         self._handshakes: set[asyncio.Task[None]] = set()
+        self._strangers = Bucket(limits.handshakes, 2 * limits.handshakes)
+        self._waiting: list[tuple[Connection, socket.socket]] = []
+        self._later: asyncio.TimerHandle | None = None
         self._accepting: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -144,6 +151,11 @@ class Listener(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def _accept(self) -> None:
+        """A handshake costs a millisecond: with strangers there are so many a second, and the newest goes first.
+
+        In a crowd those that came first have waited long and are of no more use to anybody than the rest; a hospital
+        that nobody has heard from its address yet is one of the newest when it tries again.
+        """
         loop = asyncio.get_running_loop()
         while True:
             try:
@@ -160,9 +172,30 @@ class Listener(uvicorn.Server):
                 app_state=self.lifespan.state,
             )
             self.slots.enter(connection)
-            task = asyncio.create_task(self._shake_hands(connection, plain))
-            self._handshakes.add(task)
-            task.add_done_callback(self._handshakes.discard)
+            if self.slots.at_home(connection):
+                self._greet(connection, plain)
+            else:
+                self._waiting.append((connection, plain))
+                self._greet_strangers()
+
+    def _greet_strangers(self) -> None:
+        """As many as may have a handshake now, and the rest when they may."""
+        self._waiting = [(held, plain) for held, plain in self._waiting if plain.fileno() >= 0]
+        while self._waiting and self._strangers.left() >= 1:
+            self._strangers.take()
+            self._greet(*self._waiting.pop())
+        if self._waiting and self._later is None:
+            self._later = asyncio.get_running_loop().call_later(1 / self.limits.handshakes, self._greet_later)
+
+    def _greet_later(self) -> None:
+        self._later = None
+        self._greet_strangers()
+
+    def _greet(self, connection: Connection, plain: socket.socket) -> None:
+        connection.greeted = True
+        task = asyncio.create_task(self._shake_hands(connection, plain))
+        self._handshakes.add(task)
+        task.add_done_callback(self._handshakes.discard)
 
     async def _shake_hands(self, connection: Connection, plain: socket.socket) -> None:
         try:

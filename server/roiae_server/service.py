@@ -96,7 +96,7 @@ def _services(folder: CoordinatorFolder, run: str, serve: bool, socket: Path) ->
     work = (python, "-m", "roiae_server.coordinator", str(folder.path), run, str(socket), *(["serve"] if serve else []))
     return [
         Service("superlink", superlink_command(folder.superlink, socket), environment),
-        Service("gateway", (python, "-m", "roiae_server.gateway", str(settings)), environment),
+        Service("gateway", (python, "-m", "roiae_server.gateway", str(settings)), environment, echo=True),
         Service(
             "run",
             work,

@@ -52,6 +52,10 @@ class Slots:
         if held.origin in crowd and sum(map(len, crowd.values())) > self._strangers:
             _cut_oldest(max(crowd.values(), key=len))  # of equals, the first that came
 
+    def at_home(self, held: Held) -> bool:
+        """Whether a site has spoken from its address."""
+        return any(held.origin in known for known in self._homes.values())
+
     def promote(self, held: Held, caller: Caller) -> None:
         """A connection has shown an enrolled key: from now on it is that site's, and takes no stranger's place."""
         homes = self._homes.setdefault(caller, OrderedDict())
