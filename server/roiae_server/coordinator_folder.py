@@ -60,10 +60,6 @@ class CoordinatorConfig(BaseModel):
     federation: Name = Field(description="the federation's name; fixed, because the CA carries it")
     host: Host = Field(description="name or address that hospitals connect to; after a change: renew, and new kits")
     port: Port = Field(8443, description="the one public port; after a change: new kits")
-    superlink_port: Port | None = Field(
-        None,
-        description="where nginx, in our gateway's place, looks for the SuperLink on loopback; else null",
-    )
 
 
 _SITES = TypeAdapter(dict[Name, Enrolled])
@@ -276,7 +272,7 @@ class CoordinatorFolder:
         kit = Kit(
             protocol=PROTOCOL,
             roiae=version("roiae"),
-            **self.config.model_dump(exclude={"superlink_port"}),
+            **self.config.model_dump(),
             site=name,
             role=site.role,
             site_fingerprint=site.keys.fingerprint,

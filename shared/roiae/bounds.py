@@ -1,6 +1,8 @@
 """What a message can weigh, worked out from the request alone: known before a byte of it is fetched."""
 
+from roiae.config import ModelConfig
 from roiae.contract import (
+    SHIFT_ARMS,
     Arrays,
     EvaluateTask,
     KeysTask,
@@ -19,7 +21,7 @@ from roiae.shift.newton import STRENGTHS
 from roiae.shift.probe import BINS, FOLDS
 
 MOST_SUBJECTS = 100_000  # of one site, behind the prototypes that it sends
-MOST_SCORED = 1_000_000  # frames that one site scores
+MOST_SCORED = 100_000  # frames that one site scores
 MOST_SITES = 128  # in one group: the masked sums of more would overflow
 
 PACKING = 65_536  # what names, shapes and the cutting into chunks add, at most; all that there is of no arrays
@@ -45,6 +47,14 @@ def reply_bytes(request: Request) -> int:
             return _probe(task)
         case ScoreTask() as task:
             return PACKING + len(task.arms) * _NUMBER * (2 * MOST_SCORED + 2 * BINS + 8)
+
+
+def largest_reply(model: ModelConfig, sites: int) -> int:
+    """Most bytes of arrays, packed, in an honest reply to any request of a run with this model and so many sites."""
+    sources = tuple(str(number) for number in range(max(2, sites)))
+    group = {"model": model, "batch_size": 1, "threads": 1, "arms": SHIFT_ARMS, "sources": sources, "keys": {}}
+    tasks = StatisticsTask(**group), ProbeTask(**group, step=1), ScoreTask(**group, k=1, step=None)  # type: ignore[arg-type]
+    return max(PACKING + weights_bytes(model), *(reply_bytes(Request(task, {})) for task in tasks))
 
 
 def request_bytes(task: Task | None) -> int:

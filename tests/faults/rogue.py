@@ -72,7 +72,7 @@ def serve(trick: str, folder: Path) -> None:
     service.start(ClientFolder.open(folder))
 
 
-def execute(trick: str, folder: Path, port: str) -> None:
+def execute(trick: str, folder: Path, socket: str) -> None:
     """The executor, but for its desk."""
     from roiae_client.flower import executor
     from roiae_client.hospital import open_desk
@@ -81,12 +81,12 @@ def execute(trick: str, folder: Path, port: str) -> None:
         return Cheat(trick, opened.private_key(), open_desk(opened))
 
     setattr(executor, "open_desk", open_cheat)  # noqa: B010
-    executor.serve(ClientFolder.open(folder), f"127.0.0.1:{port}")
+    executor.serve(ClientFolder.open(folder), Path(socket))
 
 
 if __name__ == "__main__":
-    trick, path, *port = sys.argv[1:]
-    if port:
-        execute(trick, Path(path), *port)
+    trick, path, *socket = sys.argv[1:]
+    if socket:
+        execute(trick, Path(path), *socket)
     else:
         serve(trick, Path(path))

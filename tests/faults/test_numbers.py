@@ -94,7 +94,7 @@ def _empty(root: Path, data: Path) -> list[float]:
     seconds = []
     federation = RealFederation(root, data)
     signer = federation.folder.load_signer()
-    with bare_superlink(federation), run_of(federation, SOURCES) as (grid, nodes):
+    with bare_superlink(federation) as socket, run_of(federation, socket, SOURCES) as (grid, nodes):
         for _ in range(5):
             began = time.monotonic()
             waiting = {send_handshake(grid, node, signed_handshake(signer, site)) for site, node in nodes.items()}

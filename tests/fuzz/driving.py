@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -102,7 +103,7 @@ class HostileGrid(RunGrid):
     _runtime_client = Link()  # type: ignore[assignment]
 
     def __init__(self, world: World, hostile: Callable[[Message], Iterable[Wire]]) -> None:
-        super().__init__("127.0.0.1:1", b"", "token")
+        super().__init__(Path("nowhere"), "token")
         self.set_run(Run.create_empty(1))
         self._world, self._hostile = world, hostile
         HostileGrid._runtime_client = Link()

@@ -10,11 +10,11 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from roiae.doctor import Finding, Level
 from roiae.keys import PrivateKey, create_key
 from roiae.request_key import RequestCertificate
+from roiae.service import free_port
 from roiae_server.cli import main
 from roiae_server.doctor import check_certificate, check_host, check_port, check_sites, examine
 from roiae_server.listener import bind
 from tests.scripted_server import serving
-from tests.server.test_gateway_tls import free_port
 
 NOW = datetime.now(UTC)
 SITES = {"alpha": {"role": "source"}, "beta": {"role": "source"}, "gamma": {"role": "held-out"}}

@@ -48,7 +48,6 @@ def test_init_reads_out_the_fingerprint_and_says_who_types_what(server: Type) ->
         "federation": "nt-europe",
         "host": "fl.example.org",
         "port": 443,
-        "superlink_port": None,
     }
 
 

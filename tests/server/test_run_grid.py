@@ -1,5 +1,6 @@
 """Replies that come in parts, over a stand-in for the SuperLink's Runtime API."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -87,7 +88,7 @@ def runtime() -> Runtime:
 @pytest.fixture
 def grid(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> RunGrid:
     monkeypatch.setattr(RunGrid, "_runtime_client", runtime)
-    grid = RunGrid("127.0.0.1:1", b"", "token")
+    grid = RunGrid(Path("no-socket"), "token")
     grid.set_run(Run.create_empty(1))
     return grid
 

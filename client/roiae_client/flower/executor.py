@@ -30,6 +30,7 @@ from roiae.envelope import Envelope, Greeting
 from roiae.errors import Reason, RefusalError
 from roiae.kit import PROTOCOL
 from roiae.packing import UNLIKE, unpack
+from roiae.service import socket_client
 from roiae.signed_request import SignedAsk
 from roiae.text import shown
 from roiae_client.client_folder import ClientFolder
@@ -46,13 +47,13 @@ ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
 log = logging.getLogger(__name__)
 
 
-def serve(folder: ClientFolder, address: str) -> None:
+def serve(folder: ClientFolder, socket: Path) -> None:
     """Answer what comes, one request at a time, until the process is ended; nothing new while the site is paused."""
     desk = open_desk(folder)
     state = ServiceState(folder.state)
     secret = state.secret.read_bytes()
     claims = _client(
-        address,
+        socket,
         RuntimeVersionHttpInterceptor("SuperExec"),
         SuperExecAuthHttpInterceptor(master_secret=secret, protected_methods=frozenset({ACQUIRE})),
     )
@@ -61,7 +62,7 @@ def serve(folder: ClientFolder, address: str) -> None:
         if not state.paused:
             claim = claims.AcquireTask(AcquireTaskRequest(supported_task_types=[TaskType.CLIENT_APP]))
             if claim.HasField("task") and claim.token:
-                _answer(desk, state, _client(address, *_as_app(claim.token)))
+                _answer(desk, state, _client(socket, *_as_app(claim.token)))
                 continue
         time.sleep(POLL_SECONDS)
 
@@ -124,19 +125,22 @@ def _as_app(token: str) -> tuple[RuntimeVersionHttpInterceptor, RuntimeTokenHttp
     return RuntimeVersionHttpInterceptor("flwr-clientapp"), RuntimeTokenHttpInterceptor(token)
 
 
-def _client(address: str, *interceptors: ProtobufClientInterceptor) -> RuntimeHttpClient:
+def _client(socket: Path, *interceptors: ProtobufClientInterceptor) -> RuntimeHttpClient:
     retry = make_simple_http_retry_invoker()
     retry.wait_gen_factory = lambda: constant(RETRY_SECONDS)
-    return RuntimeHttpClient.from_server_address(address, True, None, list(interceptors), retry_invoker=retry)
+    client = RuntimeHttpClient("http://supernode", interceptors=interceptors, retry_invoker=retry)
+    client._client.close()
+    client._client = socket_client(socket)
+    return client
 
 
 def main() -> None:
-    """`python -m roiae_client.flower.executor DIR PORT`: started by `service.py` alone."""
-    path, port = sys.argv[1:]
+    """`python -m roiae_client.flower.executor DIR SOCKET`: started by `service.py` alone."""
+    path, socket = sys.argv[1:]
     log_as_a_service()
 
     def run(prog_name: str) -> None:
-        serve(ClientFolder.open(Path(path)), f"127.0.0.1:{port}")
+        serve(ClientFolder.open(Path(path)), Path(socket))
 
     sys.exit(run_app(run, "roiae-client"))
 

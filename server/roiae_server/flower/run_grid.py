@@ -9,6 +9,7 @@ what it can weigh, and one that is no message is handed on as an error of the on
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from flwr.app import Error, Message, Metadata
 from flwr.app.message import make_message
@@ -34,6 +35,7 @@ from roiae.errors import RefusalError
 from roiae.parcel import Parcel
 from roiae.text import shown
 from roiae_server.flower.grid import UNREADABLE
+from roiae_server.flower.superlink import SUPERLINK, at_socket
 
 log = logging.getLogger(__name__)
 
@@ -49,9 +51,14 @@ class _Arriving:
 class RunGrid(HttpGrid):
     """Never waits for a hospital: what is not whole yet comes with a later `pull_messages`."""
 
-    def __init__(self, address: str, root_certificates: bytes, token: str) -> None:
-        super().__init__(address, root_certificates=root_certificates, token=token)
+    def __init__(self, socket: Path, token: str) -> None:
+        super().__init__(SUPERLINK.removeprefix("http://"), insecure=True, token=token)
+        self._socket = socket
         self._arriving: dict[str, _Arriving] = {}  # by the id of the message that is answered
+
+    def _connect(self) -> None:
+        super()._connect()
+        at_socket(self._runtime_client, self._socket)
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """The replies to these messages that are whole by now; of all others, what has arrived is forgotten.
