@@ -34,22 +34,13 @@ from roiae_server.authority import (
 )
 from roiae_server.enrolment import Enrolled, Sites, with_keys, with_site, without_site
 from roiae_server.federation_key import REQUEST_KEY, load_signer, read_certificate, renew_request_key
+from roiae_server.federation_yaml import federation_yaml
 
 COORDINATOR, FEDERATION, SITES = "coordinator.yaml", "federation.yaml", "sites.json"
 HEARD = "heard.json"  # ledger heads and versions, as hospitals' replies said them
 PKI, KITS, RUNS, SUPERLINK, LOG = "pki", "kits", "runs", "superlink", "log"
 LOCK = ".lock"
 LOCK_PATIENCE = 10.0  # seconds; a command holds the lock for a few hundredths of one
-
-# What a coordinator looks at before the first run; every other setting has its default until it is added by hand.
-_SHOWN = {
-    "control": False,
-    "phase1": {"rounds", "local_epochs"},
-    "phase2": {"rounds", "local_epochs"},
-    "strategy": {"name"},
-    "federation": {"quorum", "deadline", "grace"},
-    "privacy": {"min_subjects"},
-}
 
 
 class CoordinatorConfig(BaseModel):
@@ -291,7 +282,7 @@ class CoordinatorFolder:
         create_pki(self.pki, self.config.federation, self.config.host)
         renew_request_key(self.pki, self.config.federation)
         self._write_sites({})
-        write_atomically(self.path / FEDERATION, _federation_yaml().encode())
+        write_atomically(self.path / FEDERATION, federation_yaml().encode())
         text = commented_yaml(
             "What hospitals are told of this coordinator.",
             self.config.model_dump(),
@@ -306,18 +297,3 @@ def _check_config(settings: Mapping[str, Any], where: Path | str) -> Coordinator
     except ValidationError as error:
         problems = (f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
         raise ConfigError(f"{where}: " + "; ".join(problems).replace("Value error, ", "expected ") + ".") from None
-
-
-def _federation_yaml() -> str:
-    config = RunConfig(control=False).model_dump(mode="json")
-    shown = {
-        key: {name: config[key][name] for name in config[key] if name in wanted}
-        if isinstance(wanted, set)
-        else config[key]
-        for key, wanted in _SHOWN.items()
-    }
-    head = (
-        "The configuration of a run; docs/CONFIGURATION.md has every setting. A run keeps the one it began with.\n"
-        "Try it first on one machine:  roiae-server simulate --config federation.yaml --data DIR"
-    )
-    return commented_yaml(head, shown, dict(descriptions(RunConfig)))
