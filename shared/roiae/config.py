@@ -132,6 +132,11 @@ class PrivacyConfig(_Section):
     min_scored_frames: int = Field(20, ge=1, description="frames behind a list of scores that a site gives")
 
 
+class MinimumConfig(_Section):
+    frames: int = Field(20, ge=1, description="frames behind a number that a simulated hospital gives")
+    subjects: int = Field(10, ge=1, description="subjects behind a number that a simulated hospital gives")
+
+
 class ShiftConfig(_Section):
     k: int = Field(40, ge=1, le=10_000, description="neighbour whose distance is the k-NN score; see docs/SHIFT.md")
 
@@ -154,6 +159,7 @@ class RunConfig(_Section):
     strategy: StrategyConfig = StrategyConfig()
     federation: FederationConfig = FederationConfig()
     data: DataConfig = DataConfig()
+    minimum: MinimumConfig = MinimumConfig()
     privacy: PrivacyConfig = PrivacyConfig()
     shift: ShiftConfig = ShiftConfig()
     phantom: PhantomConfig = PhantomConfig()
