@@ -41,6 +41,7 @@ TINY = {
     "minimum.subjects": 1,
     "shift.k": 20,
 }
+ANY = MinimumConfig(frames=1, subjects=1)  # of frames and subjects behind what leaves
 REAL_FRAMES = Path(__file__).parents[2] / "shared" / "data" / "nt"
 
 
@@ -84,7 +85,7 @@ def make_site(frame_set: Callable[[int, int], FrameSet], tmp_path: Path) -> Call
         train: int = 6,
         validation: int = 3,
         role: Role = Role.SOURCE,
-        minimum: MinimumConfig = MinimumConfig(frames=1, subjects=1),
+        minimum: MinimumConfig = ANY,
     ) -> Site:
         seed = sum(name.encode())
         data = SiteData(frame_set(train, seed), frame_set(validation, seed + 1), (), fingerprint=name)
@@ -120,6 +121,13 @@ def train_task() -> TrainTask:
         seed=0,
         round=1,
     )
+
+
+@pytest.fixture
+def recipe(train_task: TrainTask) -> TrainTask:
+    """One round as a hospital allows it: AdamW, clipped, augmented, in batches of four."""
+    allowed = {"batch_size": 4, "learning_rate": 1e-3, "optimizer": "adamw", "clip_norm": 1.0, "augment": True}
+    return train_task.model_copy(update=allowed)
 
 
 @pytest.fixture

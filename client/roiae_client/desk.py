@@ -14,16 +14,22 @@ import numpy as np
 import torch
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from roiae.contract import TASKS, Arrays, Reply, Request, TrainTask, parse_task
+from roiae.config import Role
+from roiae.contract import TASKS, Arrays, EvaluateTask, Reply, Request, TrainTask, parse_task
 from roiae.envelope import IDENTIFY, ROIAE, Ask, Envelope, seal
 from roiae.errors import Reason, RefusalError
 from roiae.kit import PROTOCOL
-from roiae.site import Site
+from roiae.shift.latents import digest
+from roiae.shift.register import open_register
+from roiae.site import OnReceived, Site, take_as_they_are
 from roiae.upload import packed_reply
 from roiae_client.ledger import Head, Ledger
-from roiae_client.policy import check_data, check_task, clip_update
+from roiae_client.policy import check_task, clip_update
 from roiae_client.site_config import SiteConfig
+from roiae_client.spending import NOTHING_READ, Asked, Spent
+from roiae_client.weights_history import Received, WeightsHistory
 
+WEIGHTS = "state/weights"  # in the hospital's folder
 UNKNOWN = "unknown"  # stands in the ledger for a kind of request that is none
 Answer = tuple[Envelope, bytes, Reply | None]  # with the signature of both
 log = logging.getLogger(__name__)
@@ -54,6 +60,7 @@ class HospitalDesk:
         self._threads = config.threads or torch.get_num_threads()
         self._sites: dict[int, Site] = {}
         self._turn = threading.Lock()
+        self._history = WeightsHistory(ledger.folder / WEIGHTS, config.limits)
 
     def answer(self, kind: str, ask: Ask, task_json: str, arrays: Arrays) -> Answer:
         """The envelope, its signature, and the reply where there is one.
@@ -61,7 +68,7 @@ class HospitalDesk:
         A line that cannot be written takes the reply with it: what leaves then is `site-failed` and the last good head.
         """
         with self._turn:
-            reason, reply = self._outcome(kind, ask, task_json, arrays)
+            reason, reply, asked = self._outcome(kind, ask, task_json, arrays)
             try:
                 head = self._ledger.append(
                     run=ask.run,
@@ -70,22 +77,28 @@ class HospitalDesk:
                     reason=reason,
                     arrays=reply.arrays if reply else {},
                     metrics=reply.metrics if reply else (),
+                    asked=asked,
                 )
                 return self._sealed(kind, ask, reason, reply, head)
             except Exception:
                 log.exception("no line could be written into the ledger, or no seal made, so no answer leaves")
                 return self._sealed(kind, ask, Reason.SITE_FAILED.value, None, self._ledger.head)
 
-    def _outcome(self, kind: str, ask: Ask, task_json: str, arrays: Arrays) -> tuple[str, Reply | None]:
+    def _outcome(self, kind: str, ask: Ask, task_json: str, arrays: Arrays) -> tuple[str, Reply | None, Asked]:
+        asked = NOTHING_READ
         try:
             self._admit(ask)
-            return "", self._reply(kind, task_json, arrays)
+            if kind == IDENTIFY:
+                return "", Reply(self._config.limits.as_numbers(), {}, seconds=0.0), asked
+            request = self._request(kind, task_json, arrays)
+            asked = _asked(request)
+            return "", self._reply(ask.run, request, asked), asked
         except RefusalError as refusal:
             log.warning("%r request refused: %s", kind, refusal)
-            return refusal.reason.value, None
+            return refusal.reason.value, None, replace(asked, passes=0)
         except Exception:
             log.exception("%r request failed", kind)
-            return Reason.SITE_FAILED.value, None
+            return Reason.SITE_FAILED.value, None, replace(asked, passes=0)
 
     def _admit(self, ask: Ask) -> None:
         if self._withdrawn():
@@ -97,25 +110,38 @@ class HospitalDesk:
         if self._ledger.answered(ask.request):
             raise RefusalError(Reason.ALREADY_ANSWERED, f"request {ask.request} is in the ledger")
 
-    def _reply(self, kind: str, task_json: str, arrays: Arrays) -> Reply:
-        began = time.perf_counter()
-        if kind == IDENTIFY:
-            return Reply({}, {}, seconds=0.0)
+    def _request(self, kind: str, task_json: str, arrays: Arrays) -> Request:
         if kind not in TASKS:
             raise RefusalError(Reason.BAD_REQUEST, "there is no such kind of request")
-        task = parse_task(kind, task_json)
-        check_task(task, self._config.limits)
-        task = task.model_copy(update={"threads": self._threads})
+        return Request(parse_task(kind, task_json).model_copy(update={"threads": self._threads}), arrays)
+
+    def _reply(self, run: str, request: Request, asked: Asked) -> Reply:
+        """First what the request alone tells, then what this machine can do, then the weights, and the frames last."""
+        began = time.perf_counter()
+        task, arrays, spent = request.task, request.arrays, self._ledger.spending.of(run)
+        check_task(task, self._config.limits, spent)
+        on_received = self._on_course(run, request, asked.weights, spent)
         site = self._site(task.model.image_size)
-        check_data(task, site.data, self._config.limits)
-        request = Request(task, arrays)
-        reply = site.answer(request)
+        if asked.weights:
+            self._note(site, asked.weights)
+        reply = site.answer(request, on_received)
         if isinstance(task, TrainTask):
             reply = replace(reply, arrays=self._clipped(arrays, reply.arrays))
         reply = packed_reply(request, reply)
         if not all(np.isfinite(array).all() for array in reply.arrays.values()):
             raise RefusalError(Reason.NOT_FINITE, "the answer's arrays hold NaN or infinity")
         return replace(reply, seconds=time.perf_counter() - began)
+
+    def _on_course(self, run: str, request: Request, weights: str, spent: Spent) -> OnReceived:
+        """A held-out site trains on nothing, and so has no history: minima, budgets and rounding are what it has."""
+        if not isinstance(request.task, TrainTask | EvaluateTask) or self._config.role is Role.HELD_OUT:
+            return take_as_they_are
+        return self._history.admit(Received(run, request.task, request.arrays, weights, spent))
+
+    def _note(self, site: Site, weights: str) -> None:
+        subjects = {"train": site.data.train.subjects, "validation": site.data.validation.subjects}
+        with open_register(site.state) as register:
+            register.note_answer(weights, site.data.fingerprint, subjects, self._config.limits.min_subjects)
 
     def _clipped(self, sent: Arrays, trained: Arrays) -> Arrays:
         bound = self._config.limits.max_update_norm
@@ -142,3 +168,13 @@ class HospitalDesk:
             ledger_head=head.hash,
         )
         return envelope, seal(self._key, envelope, reply), reply
+
+
+def _asked(request: Request) -> Asked:
+    match request.task:
+        case TrainTask() as task:
+            return Asked(digest(request.arrays), task.round, task.local_epochs)
+        case EvaluateTask():
+            return Asked(digest(request.arrays))
+        case _:
+            return NOTHING_READ

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -52,7 +52,7 @@ class Site:
     privacy: PrivacyConfig
     state: Path  # its own folder, for what has to be remembered of its answers
     device: torch.device = CPU  # that trains and evaluates
-    minimum: MinimumConfig = MinimumConfig()  # behind every number that leaves
+    minimum: MinimumConfig = field(default_factory=MinimumConfig)  # behind every number that leaves
 
     def answer(self, request: Request, on_received: OnReceived = take_as_they_are) -> Reply:
         """Do what is asked, or refuse.
@@ -143,7 +143,7 @@ class SiteFolder:
     privacy: PrivacyConfig
     state: Path
     device: str = "cpu"  # as it is set: auto, cpu, cuda or mps
-    minimum: MinimumConfig = MinimumConfig()
+    minimum: MinimumConfig = field(default_factory=MinimumConfig)
 
     def open(self, on_frame: Callable[[int, int], None] | None = None) -> Site:
         """The site with its data, from the cache where that holds them.

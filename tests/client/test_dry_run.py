@@ -63,7 +63,7 @@ def test_shift_queries_are_asked_as_a_coordinator_would_and_not_remembered(
 
 @pytest.mark.slow
 def test_every_allowed_request_is_answered(rows: Callable[..., dict[str, str]]) -> None:
-    left = rows(Limits(requests=frozenset(TASKS), min_frames=10, min_local_steps=1))
+    left = rows(Limits(requests=frozenset(TASKS), min_frames=10))
 
     assert list(left) == list(TASKS)
     assert not [kind for kind, row in left.items() if "nothing" in row]
@@ -81,7 +81,7 @@ def test_what_the_sites_limits_refuse_is_shown_as_refused(rows: Callable[..., di
 
 
 def test_a_held_out_site_gives_quality_and_scores_alone(rows: Callable[..., dict[str, str]]) -> None:
-    left = rows(Limits(requests=frozenset(TASKS), min_frames=10, min_local_steps=1), Role.HELD_OUT)
+    left = rows(Limits(requests=frozenset(TASKS), min_frames=10), Role.HELD_OUT)
 
     assert [kind for kind, row in left.items() if "held-out-site" not in row] == [
         "evaluate",
