@@ -18,11 +18,13 @@ from roiae.config import Role
 from roiae.contract import TASKS, Arrays, EvaluateTask, Reply, Request, TrainTask, parse_task
 from roiae.envelope import IDENTIFY, ROIAE, Ask, Envelope, seal
 from roiae.errors import Reason, RefusalError
+from roiae.hardware import prepare_process
 from roiae.kit import PROTOCOL
 from roiae.shift.latents import digest
 from roiae.shift.register import open_register
 from roiae.site import OnReceived, Site, take_as_they_are
 from roiae.upload import packed_reply
+from roiae_client.capacity import Capacity
 from roiae_client.ledger import Head, Ledger
 from roiae_client.policy import check_task, clip_update
 from roiae_client.site_config import SiteConfig
@@ -60,6 +62,7 @@ class HospitalDesk:
         self._threads = config.threads or torch.get_num_threads()
         self._sites: dict[int, Site] = {}
         self._turn = threading.Lock()
+        self._capacity = Capacity(config)
         self._history = WeightsHistory(ledger.folder / WEIGHTS, config.limits)
 
     def answer(self, kind: str, ask: Ask, task_json: str, arrays: Arrays) -> Answer:
@@ -120,6 +123,8 @@ class HospitalDesk:
         began = time.perf_counter()
         task, arrays, spent = request.task, request.arrays, self._ledger.spending.of(run)
         check_task(task, self._config.limits, spent)
+        prepare_process(task.threads)
+        self._capacity.check(task)
         on_received = self._on_course(run, request, asked.weights, spent)
         site = self._site(task.model.image_size)
         if asked.weights:
@@ -152,7 +157,8 @@ class HospitalDesk:
 
     def _site(self, image_size: int) -> Site:
         if image_size not in self._sites:
-            self._sites = {image_size: self._open_site(image_size, self._config)}
+            site = self._open_site(image_size, self._config)
+            self._sites = {image_size: replace(site, minimum=self._config.limits.minimum)}
         return self._sites[image_size]
 
     def _sealed(self, kind: str, ask: Ask, reason: str, reply: Reply | None, head: Head) -> Answer:

@@ -50,7 +50,6 @@ def open_site(folder: ClientFolder, image_size: int, config: SiteConfig) -> Site
         privacy=config.privacy,
         state=folder.state / "shift",
         device=config.device,
-        minimum=config.limits.minimum,
     ).open()
     require_unchanged(folder.path, site.data.fingerprint)
     return site

@@ -45,7 +45,9 @@ class _Section(BaseModel):
 
 
 class ModelConfig(_Section):
-    image_size: int = Field(256, description="side of the square a frame is resized to, px; a multiple of 32 from 192")
+    image_size: int = Field(
+        256, le=4096, description="side of the square a frame is resized to, px; a multiple of 32 from 192"
+    )
     width: int = Field(16, ge=8, le=256, multiple_of=8, description="channels at a quarter of the resolution")
     latent_dim: int = Field(128, ge=2, le=1024, description="length of the code")
 
