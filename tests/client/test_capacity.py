@@ -49,7 +49,7 @@ def test_a_training_that_needs_more_memory_than_there_is_is_refused_and_not_trie
 
 
 @pytest.mark.parametrize("kind", [EvaluateTask, KeysTask])
-def test_so_is_everything_else_that_runs_a_model(of_alpha: Callable[..., Capacity], kind: type[Task]) -> None:
+def test_so_is_everything_else_that_runs_a_model(of_alpha: Callable[..., Capacity], kind: Callable[..., Task]) -> None:
     assert "of memory" in refused(lambda: of_alpha().check(kind(model=LARGEST, batch_size=4096, threads=1)))
 
 
@@ -100,6 +100,16 @@ def test_a_step_is_measured_once_for_each_kind_of_training(hospitals: Path, reci
         at_alpha.check(recipe.model_copy(update={"round": round_, "batch_size": batch_size, "learning_rate": 1e-4}))
 
     assert measured == [4, 8]
+
+
+def test_a_first_step_that_was_slow_is_measured_again_before_anything_is_refused(
+    hospitals: Path, recipe: TrainTask
+) -> None:
+    seconds = iter([1e6, 1e-3])
+    at_alpha = Capacity(SiteConfig(name="alpha", data=hospitals / "alpha", device="cpu"), lambda *of: next(seconds))
+
+    at_alpha.check(recipe)
+    at_alpha.check(recipe)
 
 
 def test_the_step_that_is_measured_changes_no_random_number(recipe: TrainTask) -> None:
