@@ -7,7 +7,7 @@ weights are refused: after a restore, or a long absence.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,23 +92,34 @@ class WeightsHistory:
             return None
         if (task := received.trained) and not spent.weights and _is_initial(received.arrays, task.model, task.seed):
             return None
-        return self._nearest(received, course)
+        nearest = self._nearest(received, course)
+        if isinstance(nearest, Anchor):
+            return nearest
+        raise _off_course(weights, nearest, self._waiting(received, course))
 
-    def _nearest(self, received: Received, course: Course) -> Anchor:
-        """The anchor that the weights lie nearest to, measured by its bound."""
+    def _nearest(self, received: Received, course: Course) -> Anchor | str:
+        """The weights that these lie nearest to, measured by the bound; what is wrong where that is too far."""
         found = []
         for anchor, there in self._state.arrays(received.run, course):
+            if anchor in course.waiting and anchor.weights not in self._limits.start_models:
+                continue
             check_arrays(received.arrays, there)
             passed = received.trained.round - anchor.round if received.trained else 1 + MOST_MISSED
             rounds = min(max(passed, 1), 1 + MOST_MISSED)
             found.append((*_beyond(received.arrays, there, self._limits.max_update_norm, rounds), anchor))
         if not found:
-            how = "are not the run's own initialisation, and this site has trained on none of this run before"
-            raise _off_course(received.weights, how)
+            return "are not the run's own initialisation, and this site has trained on none of this run before"
         beyond, said, nearest = min(found, key=lambda one: one[0])
-        if not beyond <= 1:
-            raise _off_course(received.weights, said)
-        return nearest
+        return nearest if beyond <= 1 else said
+
+    def _waiting(self, received: Received, course: Course) -> tuple[Anchor, ...]:
+        """Refused weights are kept, a few of them: honest ones can be vouched for when the run has gone on."""
+        if task := received.trained:
+            waits = Anchor(received.weights, task.round, task.learning_rate, psnr=0.0, ms_ssim=0.0)
+            course = course.refused(waits)
+            if waits in course.waiting:
+                self._state.write(received.run, course, received.weights, received.arrays)
+        return course.waiting
 
 
 def _is_initial(arrays: Arrays, model: ModelConfig, seed: int) -> bool:
@@ -138,7 +149,7 @@ def _check_quality(weights: str, received: Quality, best: Anchor) -> None:
     ):
         if not now >= before - worse:
             said = f"reconstruct this site's validation frames with {name} {now:.4g}, where the best before them had"
-            raise _off_course(weights, f"{said} {before:.4g} and {worse:g} less is allowed")
+            raise _off_course(weights, f"{said} {before:.4g} and {worse:g} less is allowed", ())
 
 
 def _anchor(task: TrainTask, weights: str, received: Quality, before: Anchor | None) -> Anchor:
@@ -163,10 +174,13 @@ def _check_recipe(task: TrainTask | EvaluateTask, course: Course) -> None:
             raise RefusalError(Reason.NOT_ALLOWED, message)
 
 
-def _off_course(weights: str, how: str) -> RefusalError:
-    return RefusalError(
-        Reason.OFF_COURSE,
-        f"the weights {weights} {how}. If this site was away, restored or set up anew, ask another hospital of the "
-        "federation for the digest of the weights in the last line of its `roiae-client ledger`. If it is this one, "
-        "add it to limits.start_models in site.yaml. Never take it from the coordinator. docs/HOSPITAL.md.",
-    )
+def _off_course(weights: str, how: str, waiting: Sequence[Anchor]) -> RefusalError:
+    message = f"the weights {weights} {how}. "
+    if waiting:
+        named = " or ".join(f"{anchor.weights} in round {anchor.round}" for anchor in waiting)
+        message += (
+            "If this site was away, restored or set up anew, call another hospital of the federation, never the "
+            f"coordinator. If its `roiae-client ledger` has {named}, add that digest to limits.start_models in "
+            "site.yaml and start again. "
+        )
+    return RefusalError(Reason.OFF_COURSE, message + "docs/HOSPITAL.md says more.")

@@ -16,6 +16,7 @@ from roiae.files import write_atomically
 
 MOST_ANCHORS = 4  # of a run: the newest of each branch, and where branches may begin
 MOST_RUNS = 3
+MOST_WAITING, WAITING_EVERY = 3, 5  # of weights that were refused, and rounds between them
 _COURSE = "course.json"
 
 
@@ -37,6 +38,13 @@ class Course:
 
     recipe: dict[str, Any] = field(default_factory=dict)  # empty before the first training
     anchors: tuple[Anchor, ...] = ()  # the oldest first
+    waiting: tuple[Anchor, ...] = ()  # refused, until this hospital's IT vouches for them; the oldest first
+
+    def refused(self, weights: Anchor) -> "Course":
+        """With refused weights, unless others of nearly the same round wait already."""
+        if any(0 <= weights.round - other.round < WAITING_EVERY for other in self.waiting):
+            return self
+        return replace(self, waiting=(*self.waiting, weights)[-MOST_WAITING:])
 
     def gone_on(self, after: Anchor, before: Anchor | None, recipe: dict[str, Any]) -> "Course":
         """With new weights behind those that they follow.
@@ -72,9 +80,9 @@ class WeightsState:
             ) from error
 
     def arrays(self, run: str, course: Course) -> Iterator[tuple[Anchor, Arrays]]:
-        """Every anchor whose arrays are there, each with them, the newest first."""
+        """All weights whose arrays are there, each with them: the newest anchor first, those that wait last."""
         loaded: dict[str, Arrays] = {}
-        for anchor in reversed(course.anchors):
+        for anchor in (*reversed(course.anchors), *reversed(course.waiting)):
             path = self._of(run) / f"{anchor.weights}.safetensors"
             if anchor.weights not in loaded and path.exists():
                 loaded[anchor.weights] = load_file(path)
@@ -89,7 +97,7 @@ class WeightsState:
         if not path.exists():
             write_atomically(path, save(arrays))
         write_atomically(folder / _COURSE, TypeAdapter(Course).dump_json(course, indent=1) + b"\n")
-        kept = {anchor.weights for anchor in course.anchors}
+        kept = {anchor.weights for anchor in (*course.anchors, *course.waiting)}
         for old in folder.glob("*.safetensors"):
             if old.stem not in kept:
                 old.unlink()

@@ -112,7 +112,7 @@ def test_the_initialisation_is_no_way_back_once_the_run_has_trained_elsewhere(si
     st.lists(st.tuples(st.floats(0.01, 0.99), st.integers(1, 1 + MOST_MISSED), st.booleans()), min_size=1, max_size=6),
     st.integers(0, 3),
 )
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_honest_rounds_are_taken_also_where_some_were_missed_or_are_asked_again(
     tmp_path_factory: pytest.TempPathFactory, recipe: TrainTask, rounds: list[tuple[float, int, bool]], seed: int
 ) -> None:
@@ -129,7 +129,7 @@ def test_honest_rounds_are_taken_also_where_some_were_missed_or_are_asked_again(
 
 
 @given(st.floats(1.05, 100.0), st.integers(1, 100))
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_jump_is_refused_however_many_rounds_are_said_to_have_passed(
     tmp_path_factory: pytest.TempPathFactory, recipe: TrainTask, share: float, passed: int
 ) -> None:
@@ -218,9 +218,35 @@ def test_a_site_that_lost_its_state_goes_on_once_its_own_it_allows_the_digest(si
     later = moved(now, 5, 3)
     assert digest(later) in refused(lambda: site.train(later, 3))
     site.history = WeightsHistory(site.folder, LIMITS.model_copy(update={"start_models": (digest(later),)}))
-    refused(lambda: site.train(moved(later, 0.01), 3))  # a digest lets in nothing else
+    refused(lambda: site.train(moved(later, 1.1 * BOUND), 3))  # a digest lets in itself, and what follows
     site.train(later, 3)
     site.train(moved(later, 5, 4), 4)
+
+
+def test_vouched_weights_are_followed_though_the_run_has_gone_on_meanwhile(site: Site) -> None:
+    site.train(INITIAL, 1)
+    site.loses_its_state()
+    arrays, seen = moved(INITIAL, 5, 2), {}
+    for round_ in range(20, 32):
+        seen[round_] = arrays
+        message = refused(lambda: site.train(seen[round_], round_))  # noqa: B023
+        arrays = moved(arrays, 5, round_)
+
+    assert [round_ for round_, of in seen.items() if digest(of) in message] == [20, 25, 30, 31]  # and the one itself
+    site.history = WeightsHistory(site.folder, LIMITS.model_copy(update={"start_models": (digest(seen[25]),)}))
+    refused(lambda: site.train(moved(seen[25], 4 * BOUND), 32))
+    site.train(arrays, 32)
+    assert len(list(site.folder.rglob("*.safetensors"))) == 1
+    site.history = WeightsHistory(site.folder, LIMITS)
+    site.train(moved(arrays, 5, 33), 33)
+
+
+def test_refused_weights_that_nobody_vouches_for_are_no_way_in(site: Site) -> None:
+    site.train(INITIAL, 1)
+    by_hand = moved(INITIAL, 10 * BOUND)
+    for round_ in range(2, 30):
+        refused(lambda: site.train(by_hand, round_))  # noqa: B023
+        refused(lambda: site.train(moved(by_hand, 1), round_))  # noqa: B023
 
 
 def test_a_request_that_was_sent_again_needs_no_state(site: Site) -> None:
