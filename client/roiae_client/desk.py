@@ -24,6 +24,7 @@ from roiae.shift.latents import digest
 from roiae.shift.register import open_register
 from roiae.site import OnReceived, Site, take_as_they_are
 from roiae.upload import packed_reply
+from roiae_client.blind import blind_ms_ssim
 from roiae_client.capacity import Capacity
 from roiae_client.ledger import Head, Ledger
 from roiae_client.policy import check_task, clip_update
@@ -61,6 +62,7 @@ class HospitalDesk:
         self._withdrawn = withdrawn
         self._threads = config.threads or torch.get_num_threads()
         self._sites: dict[int, Site] = {}
+        self._blindness: dict[int, float] = {}  # by the model's side, as the sites
         self._turn = threading.Lock()
         self._capacity = Capacity(config)
         self._history = WeightsHistory(ledger.folder / WEIGHTS, config.limits)
@@ -141,7 +143,14 @@ class HospitalDesk:
         """A held-out site trains on nothing, and so has no history: minima, budgets and rounding are what it has."""
         if not isinstance(request.task, TrainTask | EvaluateTask) or self._config.role is Role.HELD_OUT:
             return take_as_they_are
-        return self._history.admit(Received(run, request.task, request.arrays, weights, spent))
+        return self._history.admit(Received(run, request.task, request.arrays, weights, spent, self._blind))
+
+    def _blind(self) -> float:
+        """Of the site that is open: one size of frames at a time."""
+        ((side, site),) = self._sites.items()
+        if side not in self._blindness:
+            self._blindness = {side: blind_ms_ssim(site.data)}
+        return self._blindness[side]
 
     def _note(self, site: Site, weights: str) -> None:
         subjects = {"train": site.data.train.subjects, "validation": site.data.validation.subjects}

@@ -30,6 +30,9 @@ ONE_WEIGHT = 0.01  # of the bound of all weights together: 0.2 a round as shippe
 # There, the received weights fell at most 0.77 dB and 0.026 behind the best before them, phase 2's first rounds among
 # them.
 WORSE_PSNR, WORSE_MS_SSIM = 2.0, 0.1
+# The two hospitals' mean frames have MS-SSIM 0.31 with their frames, three phantom hospitals' 0.35 to 0.38; honest
+# weights had passed the real ones after two passes, and had 0.50 and 0.48 after ten.
+SIGHTED_PASSES = 10  # after which weights have to do better than one picture for all frames
 ANOTHER_CPU = 1e-5  # that may draw the initialisation with other last bits
 
 
@@ -42,6 +45,12 @@ class Received:
     arrays: Arrays
     weights: str  # digest of the arrays
     spent: Spent  # from the ledger
+    blind: Callable[[], float]  # the MS-SSIM that one picture for all frames reaches at this site
+
+    @property
+    def learned(self) -> bool:
+        """Whether the run has trained here so long that its weights have to see what is in a frame."""
+        return self.spent.passes >= SIGHTED_PASSES
 
     @property
     def trained(self) -> TrainTask | None:
@@ -73,7 +82,7 @@ class WeightsHistory:
 
         def on_received(quality: Quality) -> None:
             if before and before.weights != received.weights:
-                _check_quality(received.weights, quality, before)
+                _check_quality(received, quality, before)
             if task := received.trained:
                 after = _anchor(task, received.weights, quality, before)
                 self._state.write(
@@ -104,8 +113,7 @@ class WeightsHistory:
             if anchor in course.waiting and anchor.weights not in self._limits.start_models:
                 continue
             check_arrays(received.arrays, there)
-            passed = received.trained.round - anchor.round if received.trained else 1 + MOST_MISSED
-            rounds = min(max(passed, 1), 1 + MOST_MISSED)
+            rounds = _rounds_since(anchor, received)
             found.append((*_beyond(received.arrays, there, self._limits.max_update_norm, rounds), anchor))
         if not found:
             return "are not the run's own initialisation, and this site has trained on none of this run before"
@@ -120,6 +128,14 @@ class WeightsHistory:
             if waits in course.waiting:
                 self._state.write(received.run, course, received.weights, received.arrays)
         return course.waiting
+
+
+def _rounds_since(anchor: Anchor, received: Received) -> int:
+    """For which the bound grows. Not before the weights have to see: a claimed absence would lead there at once."""
+    if not received.learned:
+        return 1
+    passed = received.trained.round - anchor.round if received.trained else 1 + MOST_MISSED
+    return min(max(passed, 1), 1 + MOST_MISSED)
 
 
 def _is_initial(arrays: Arrays, model: ModelConfig, seed: int) -> bool:
@@ -141,8 +157,8 @@ def _beyond(arrays: Arrays, there: Arrays, of_a_round: float, rounds: int) -> tu
     return norm / bound, said.format(f"{norm:.4g}", f"{bound:.4g}")
 
 
-def _check_quality(weights: str, received: Quality, best: Anchor) -> None:
-    means = received.means()
+def _check_quality(received: Received, quality: Quality, best: Anchor) -> None:
+    weights, means = received.weights, quality.means()
     for name, now, before, worse in (
         ("PSNR", means["psnr"], best.psnr, WORSE_PSNR),
         ("MS-SSIM", means["ms_ssim"], best.ms_ssim, WORSE_MS_SSIM),
@@ -150,6 +166,10 @@ def _check_quality(weights: str, received: Quality, best: Anchor) -> None:
         if not now >= before - worse:
             said = f"reconstruct this site's validation frames with {name} {now:.4g}, where the best before them had"
             raise _off_course(weights, f"{said} {before:.4g} and {worse:g} less is allowed", ())
+    if received.learned and not means["ms_ssim"] > (blind := received.blind()):
+        said = f"reconstruct this site's validation frames with MS-SSIM {means['ms_ssim']:.4g} after"
+        message = f"{said} {received.spent.passes} passes, where one picture for all of them has {blind:.4g}"
+        raise _off_course(weights, message, ())
 
 
 def _anchor(task: TrainTask, weights: str, received: Quality, before: Anchor | None) -> Anchor:

@@ -17,7 +17,7 @@ from roiae.shift.latents import digest
 from roiae.training import initial_arrays
 from roiae_client.site_config import Limits
 from roiae_client.spending import Asked, Spending
-from roiae_client.weights_history import MOST_MISSED, Received, WeightsHistory
+from roiae_client.weights_history import MOST_MISSED, SIGHTED_PASSES, Received, WeightsHistory
 from roiae_client.weights_state import MOST_ANCHORS, MOST_RUNS
 from tests.conftest import MODEL
 
@@ -49,13 +49,20 @@ class Site:
     def train(self, arrays: Arrays, round_: int, received: Quality | None = None, run: str = "r", **task: Any) -> None:
         asked = self._task.model_copy(update={"round": round_, **task})
         weights = digest(arrays)
-        of = Received(run, asked, arrays, weights, self.ledger.of(run))
+        of = Received(run, asked, arrays, weights, self.ledger.of(run), self.blind)
         self.history.admit(of)(received or quality())
         self.ledger.note(run, "train", "", Asked(weights, round_, asked.local_epochs))
 
     def evaluate(self, arrays: Arrays, received: Quality | None = None) -> None:
         task = EvaluateTask(model=MODEL, batch_size=4, threads=1)
-        self.history.admit(Received("r", task, arrays, digest(arrays), self.ledger.of("r")))(received or quality())
+        received_ = Received("r", task, arrays, digest(arrays), self.ledger.of("r"), self.blind)
+        self.history.admit(received_)(received or quality())
+
+    def blind(self) -> float:
+        return 0.3
+
+    def has_learned(self) -> None:
+        self.ledger.note("r", "train", "", Asked(digest(INITIAL), 1, SIGHTED_PASSES))
 
     def loses_its_state(self) -> None:
         for file in sorted(self.folder.rglob("*"), reverse=True):
@@ -119,6 +126,7 @@ def test_honest_rounds_are_taken_also_where_some_were_missed_or_are_asked_again(
     site = Site(tmp_path_factory.mktemp("weights"), recipe)
     arrays, round_ = INITIAL, 1
     site.train(arrays, round_)
+    site.has_learned()
     for number, (share, passed, again) in enumerate(rounds):
         arrays = moved(arrays, share * BOUND * np.sqrt(passed), seed + number)
         round_ += passed
@@ -135,10 +143,29 @@ def test_a_jump_is_refused_however_many_rounds_are_said_to_have_passed(
 ) -> None:
     site = Site(tmp_path_factory.mktemp("weights"), recipe)
     site.train(INITIAL, 1)
+    site.has_learned()
     bound = BOUND * np.sqrt(min(passed, 1 + MOST_MISSED))
 
     message = refused(lambda: site.train(moved(INITIAL, share * bound), 1 + passed))
     assert f"rounds of clipped updates allow {bound:.4g}" in message
+
+
+def test_in_a_runs_first_passes_no_absence_is_believed(site: Site) -> None:
+    site.train(INITIAL, 1)
+
+    refused(lambda: site.train(moved(INITIAL, 1.1 * BOUND), 2 + MOST_MISSED))
+    site.has_learned()
+    site.train(moved(INITIAL, 1.1 * BOUND), 2 + MOST_MISSED)
+
+
+def test_weights_that_show_one_picture_for_all_frames_are_refused_once_the_run_has_trained_here(site: Site) -> None:
+    site.train(INITIAL, 1, quality(8.0, 0.2))
+    site.train(moved(INITIAL, 5), 2, quality(16.0, 0.29))
+    site.has_learned()
+
+    message = refused(lambda: site.train(moved(INITIAL, 6), 3, quality(16.0, 0.3)))
+    assert "one picture for all of them has 0.3" in message
+    site.train(moved(INITIAL, 6), 3, quality(16.0, 0.31))
 
 
 def test_one_weight_that_moves_alone_is_refused_though_the_whole_moves_little(site: Site) -> None:
@@ -190,6 +217,7 @@ def two_phases(site: Site) -> dict[str, Arrays]:
         if phase:
             ends[phase] = arrays
         arrays = moved(arrays, 0.95 * BOUND, round_)
+    site.has_learned()
     return ends
 
 
@@ -225,6 +253,7 @@ def test_a_site_that_lost_its_state_goes_on_once_its_own_it_allows_the_digest(si
 
 def test_vouched_weights_are_followed_though_the_run_has_gone_on_meanwhile(site: Site) -> None:
     site.train(INITIAL, 1)
+    site.has_learned()
     site.loses_its_state()
     arrays, seen = moved(INITIAL, 5, 2), {}
     for round_ in range(20, 32):
@@ -259,6 +288,7 @@ def test_a_request_that_was_sent_again_needs_no_state(site: Site) -> None:
 
 def test_an_evaluation_does_not_make_weights_known_for_training(site: Site) -> None:
     site.train(INITIAL, 1)
+    site.has_learned()
     far = moved(INITIAL, 2 * BOUND)
     site.evaluate(far)
 
