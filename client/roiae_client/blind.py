@@ -16,6 +16,6 @@ def blind_ms_ssim(data: SiteData) -> float:
     picture = torch.from_numpy(np.asarray(total / len(train) / 255)).float()
     found = 0.0
     for at in range(0, len(validation), _AT_ONCE):
-        frames = torch.from_numpy(validation[at : at + _AT_ONCE]).float()[:, None] / 255
+        frames = torch.from_numpy(np.array(validation[at : at + _AT_ONCE])).float()[:, None] / 255
         found += float(ms_ssim(picture.expand_as(frames), frames).double().sum())
     return found / len(validation)
