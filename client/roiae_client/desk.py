@@ -20,6 +20,7 @@ from roiae.envelope import IDENTIFY, ROIAE, Ask, Envelope, seal
 from roiae.errors import Reason, RefusalError
 from roiae.hardware import prepare_process
 from roiae.kit import PROTOCOL
+from roiae.rounding import SPEED_DIGITS, significant
 from roiae.shift.latents import digest
 from roiae.shift.register import open_register
 from roiae.site import OnReceived, Site, take_as_they_are
@@ -137,7 +138,7 @@ class HospitalDesk:
         reply = packed_reply(request, reply)
         if not all(np.isfinite(array).all() for array in reply.arrays.values()):
             raise RefusalError(Reason.NOT_FINITE, "the answer's arrays hold NaN or infinity")
-        return replace(reply, seconds=time.perf_counter() - began)
+        return replace(reply, seconds=significant(time.perf_counter() - began, SPEED_DIGITS))
 
     def _on_course(self, run: str, request: Request, weights: str, spent: Spent) -> OnReceived:
         """A held-out site trains on nothing, and so has no history: minima, budgets and rounding are what it has."""

@@ -27,9 +27,11 @@ from roiae_client.weights_state import Anchor, Course, WeightsState
 # weight moved by at most 0.038 in a round and 0.097 over ten. limits.max_update_norm is 20 as shipped.
 MOST_MISSED = 10  # rounds, for which the bound grows as their square root
 ONE_WEIGHT = 0.01  # of the bound of all weights together: 0.2 a round as shipped
+ROUNDING = 1.01  # a mean of updates that were all clipped, in float32 or float16, may lie a little beyond the bound
 # There, the received weights fell at most 0.77 dB and 0.026 behind the best before them, phase 2's first rounds among
 # them.
 WORSE_PSNR, WORSE_MS_SSIM = 2.0, 0.1
+STEADY = 20  # frames; over fewer, a mean swings more, by the square root of how many fewer
 # The two hospitals' mean frames have MS-SSIM 0.31 with their frames, three phantom hospitals' 0.35 to 0.38; honest
 # weights had passed the real ones after two passes, and had 0.50 and 0.48 after ten.
 SIGHTED_PASSES = 10  # after which weights have to do better than one picture for all frames
@@ -146,7 +148,7 @@ def _is_initial(arrays: Arrays, model: ModelConfig, seed: int) -> bool:
 
 def _beyond(arrays: Arrays, there: Arrays, of_a_round: float, rounds: int) -> tuple[float, str]:
     """How far the weights lie from others as a share of what is allowed, and the same in words."""
-    bound = of_a_round * math.sqrt(rounds)
+    bound = of_a_round * math.sqrt(rounds) * ROUNDING
     moved = {name: array.astype(np.float64) - there[name] for name, array in arrays.items()}
     norm = math.sqrt(sum(float(np.square(array).sum()) for array in moved.values()))
     name, most = max(((name, float(np.abs(array).max())) for name, array in moved.items()), key=lambda one: one[1])
@@ -163,6 +165,7 @@ def _check_quality(received: Received, quality: Quality, best: Anchor) -> None:
         ("PSNR", means["psnr"], best.psnr, WORSE_PSNR),
         ("MS-SSIM", means["ms_ssim"], best.ms_ssim, WORSE_MS_SSIM),
     ):
+        worse *= max(1.0, math.sqrt(STEADY / quality.frames))
         if not now >= before - worse:
             said = f"reconstruct this site's validation frames with {name} {now:.4g}, where the best before them had"
             raise _off_course(weights, f"{said} {before:.4g} and {worse:g} less is allowed", ())

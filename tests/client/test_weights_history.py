@@ -17,7 +17,7 @@ from roiae.shift.latents import digest
 from roiae.training import initial_arrays
 from roiae_client.site_config import Limits
 from roiae_client.spending import Asked, Spending
-from roiae_client.weights_history import MOST_MISSED, SIGHTED_PASSES, Received, WeightsHistory
+from roiae_client.weights_history import MOST_MISSED, ROUNDING, SIGHTED_PASSES, Received, WeightsHistory
 from roiae_client.weights_state import MOST_ANCHORS, MOST_RUNS
 from tests.conftest import MODEL
 
@@ -27,8 +27,8 @@ INITIAL = initial_arrays(MODEL, 0)
 NAME = "encoder.6.weight"
 
 
-def quality(psnr: float = 20.0, ms_ssim: float = 0.5) -> Quality:
-    return Quality(psnr=psnr * 4, ms_ssim=ms_ssim * 4, frames=4)
+def quality(psnr: float = 20.0, ms_ssim: float = 0.5, frames: int = 20) -> Quality:
+    return Quality(psnr=psnr * frames, ms_ssim=ms_ssim * frames, frames=frames)
 
 
 def moved(arrays: Arrays, norm: float, seed: int = 0) -> Arrays:
@@ -147,7 +147,12 @@ def test_a_jump_is_refused_however_many_rounds_are_said_to_have_passed(
     bound = BOUND * np.sqrt(min(passed, 1 + MOST_MISSED))
 
     message = refused(lambda: site.train(moved(INITIAL, share * bound), 1 + passed))
-    assert f"rounds of clipped updates allow {bound:.4g}" in message
+    assert f"rounds of clipped updates allow {bound * ROUNDING:.4g}" in message
+
+
+def test_updates_that_were_all_clipped_may_add_up_to_the_bound(site: Site) -> None:
+    site.train(INITIAL, 1)
+    site.train(moved(INITIAL, BOUND), 2)
 
 
 def test_in_a_runs_first_passes_no_absence_is_believed(site: Site) -> None:
@@ -178,7 +183,7 @@ def test_one_weight_that_moves_alone_is_refused_though_the_whole_moves_little(si
 
 @pytest.mark.parametrize("worse", [{"psnr": 17.9}, {"ms_ssim": 0.39}, {"psnr": float("nan")}])
 def test_weights_that_reconstruct_worse_than_the_best_before_them_are_refused(
-    site: Site, worse: dict[str, float]
+    site: Site, worse: dict[str, Any]
 ) -> None:
     site.train(INITIAL, 1, quality(8.0, 0.2))
     site.train(moved(INITIAL, 5), 2, quality(20.0, 0.5))
@@ -188,6 +193,12 @@ def test_weights_that_reconstruct_worse_than_the_best_before_them_are_refused(
     message = refused(lambda: site.train(moved(INITIAL, 7), 4, received))
     assert ("PSNR" if "psnr" in worse else "MS-SSIM") in message
     refused(lambda: site.evaluate(moved(INITIAL, 7), received))
+
+
+def test_over_few_validation_frames_a_worse_quality_is_less_surprising(site: Site) -> None:
+    site.train(INITIAL, 1, quality(20.0, frames=5))
+    refused(lambda: site.train(moved(INITIAL, 5), 2, quality(15.9, frames=5)))
+    site.train(moved(INITIAL, 5), 2, quality(16.1, frames=5))
 
 
 def test_the_control_arm_goes_back_to_where_phase_1_ended_and_both_ends_are_scored(site: Site) -> None:
