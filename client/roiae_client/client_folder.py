@@ -256,5 +256,6 @@ class ClientFolder:
 
 def _site_yaml(config: SiteConfig) -> str:
     settings = config.model_dump(mode="json")
-    settings["limits"]["requests"].sort()
+    for chosen in ("requests", "optimizers"):
+        settings["limits"][chosen].sort()
     return commented_yaml(_HEAD, settings, dict(descriptions(SiteConfig)))

@@ -14,19 +14,29 @@ import numpy as np
 import torch
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from roiae.contract import TASKS, Arrays, Reply, Request, TrainTask, parse_task
+from roiae.config import Role
+from roiae.contract import TASKS, Arrays, EvaluateTask, Reply, Request, TrainTask, parse_task
 from roiae.envelope import IDENTIFY, ROIAE, Ask, Envelope, Greeting, seal
 from roiae.errors import LedgerError, Reason, RefusalError
+from roiae.hardware import prepare_process
 from roiae.kit import PROTOCOL
+from roiae.rounding import SPEED_DIGITS, significant
+from roiae.shift.latents import digest
+from roiae.shift.register import open_register
 from roiae.signed_request import SignedAsk
-from roiae.site import Site
+from roiae.site import OnReceived, Site, take_as_they_are
 from roiae.text import shown
 from roiae.upload import packed_reply
+from roiae_client.blind import blind_ms_ssim
+from roiae_client.capacity import Capacity
 from roiae_client.gate import Doorbell, Gate, Trusted
 from roiae_client.ledger import Head, Ledger
-from roiae_client.policy import check_data, check_task, clip_update
+from roiae_client.policy import check_task, clip_update
 from roiae_client.site_config import SiteConfig
+from roiae_client.spending import NOTHING_READ, Asked, Spent
+from roiae_client.weights_history import Received, WeightsHistory
 
+WEIGHTS = "state/weights"  # in the hospital's folder
 UNKNOWN = "unknown"  # stands in the ledger for a kind of request that is none
 Answer = tuple[Envelope, bytes, Reply | None]  # with the signature of both
 log = logging.getLogger(__name__)
@@ -58,8 +68,11 @@ class HospitalDesk:
         self._withdrawn = withdrawn
         self._threads = config.threads or torch.get_num_threads()
         self._sites: dict[int, Site] = {}
+        self._blindness: dict[int, float] = {}  # by the model's side, as the sites
         self._turn = threading.Lock()
         self._gate, self._doorbell = Gate(config.name, trusted, ledger), Doorbell()
+        self._capacity = Capacity(config)
+        self._history = WeightsHistory(ledger.folder / WEIGHTS, config.limits)
 
     def answer(self, kind: str, signed: SignedAsk, task_json: str, arrays: Arrays) -> Answer:
         """The envelope, its signature, and the reply where there is one.
@@ -76,9 +89,9 @@ class HospitalDesk:
             except (OSError, LedgerError):
                 log.exception("what a request brings could not be written down, so it is not answered")
                 return self._sealed(kind, ask, Reason.SITE_FAILED, None, self._ledger.head)
-            reason, reply = self._outcome(kind, claimed, task_json, arrays)
+            reason, reply, asked = self._outcome(kind, ask.run, claimed, task_json, arrays)
             try:
-                head = self._written(kind, ask, reason, reply, claimed)
+                head = self._written(kind, ask, reason, reply, claimed, asked)
                 return self._sealed(kind, ask, reason, reply, head)
             except Exception:
                 log.exception("no line could be written into the ledger, or no seal made, so no answer leaves")
@@ -107,7 +120,13 @@ class HospitalDesk:
         return self._ledger.head
 
     def _written(
-        self, kind: str, ask: Ask | None, reason: str, reply: Reply | None, claimed: Head | None = None
+        self,
+        kind: str,
+        ask: Ask | None,
+        reason: str,
+        reply: Reply | None,
+        claimed: Head | None = None,
+        asked: Asked = NOTHING_READ,
     ) -> Head:
         counted = self._doorbell.counted
         head = self._ledger.append(
@@ -119,6 +138,7 @@ class HospitalDesk:
             metrics=reply.metrics if reply else (),
             claimed=claimed,
             turned_away=counted,
+            asked=asked,
         )
         self._doorbell.written(counted)
         return head
@@ -131,39 +151,68 @@ class HospitalDesk:
         log.error("%s", seen.unknown)
         return seen
 
-    def _outcome(self, kind: str, claimed: Head | None, task_json: str, arrays: Arrays) -> tuple[str, Reply | None]:
+    def _outcome(
+        self, kind: str, run: str, claimed: Head | None, task_json: str, arrays: Arrays
+    ) -> tuple[str, Reply | None, Asked]:
+        asked = NOTHING_READ
         try:
             if self._withdrawn():
                 raise RefusalError(Reason.WITHDRAWN, "this site has withdrawn from the federation")
             if claimed:
                 raise RefusalError(Reason.BAD_REQUEST, "it comes with a ledger head that is not ours")
-            return "", self._reply(kind, task_json, arrays)
+            if kind == IDENTIFY:
+                return "", Reply(self._config.limits.as_numbers(), {}, seconds=0.0), asked
+            request = self._request(kind, task_json, arrays)
+            asked = _asked(request)
+            return "", self._reply(run, request, asked), asked
         except RefusalError as refusal:
-            log.warning("%s request refused: %s", shown(kind, 40), shown(refusal, 400))
-            return refusal.reason.value, None
+            log.warning("%s request refused: %s", shown(kind, 40), shown(refusal, 800))
+            return refusal.reason.value, None, replace(asked, passes=0)
         except Exception:
             log.exception("%s request failed", shown(kind, 40))
-            return Reason.SITE_FAILED.value, None
+            return Reason.SITE_FAILED.value, None, replace(asked, passes=0)
 
-    def _reply(self, kind: str, task_json: str, arrays: Arrays) -> Reply:
-        began = time.perf_counter()
-        if kind == IDENTIFY:
-            return Reply({}, {}, seconds=0.0)
+    def _request(self, kind: str, task_json: str, arrays: Arrays) -> Request:
         if kind not in TASKS:
             raise RefusalError(Reason.BAD_REQUEST, "there is no such kind of request")
-        task = parse_task(kind, task_json)
-        check_task(task, self._config.limits)
-        task = task.model_copy(update={"threads": self._threads})
+        return Request(parse_task(kind, task_json).model_copy(update={"threads": self._threads}), arrays)
+
+    def _reply(self, run: str, request: Request, asked: Asked) -> Reply:
+        """First what the request alone tells, then what this machine can do, then the weights, and the frames last."""
+        began = time.perf_counter()
+        task, arrays, spent = request.task, request.arrays, self._ledger.spending.of(run)
+        check_task(task, self._config.limits, spent)
+        prepare_process(task.threads)
+        self._capacity.check(task)
+        on_received = self._on_course(run, request, asked.weights, spent)
         site = self._site(task.model.image_size)
-        check_data(task, site.data, self._config.limits)
-        request = Request(task, arrays)
-        reply = site.answer(request)
+        if asked.weights:
+            self._note(site, asked.weights)
+        reply = site.answer(request, on_received)
         if isinstance(task, TrainTask):
             reply = replace(reply, arrays=self._clipped(arrays, reply.arrays))
         reply = packed_reply(request, reply)
         if not all(np.isfinite(array).all() for array in reply.arrays.values()):
             raise RefusalError(Reason.NOT_FINITE, "the answer's arrays hold NaN or infinity")
-        return replace(reply, seconds=time.perf_counter() - began)
+        return replace(reply, seconds=significant(time.perf_counter() - began, SPEED_DIGITS))
+
+    def _on_course(self, run: str, request: Request, weights: str, spent: Spent) -> OnReceived:
+        """A held-out site trains on nothing, and so has no history: minima, budgets and rounding are what it has."""
+        if not isinstance(request.task, TrainTask | EvaluateTask) or self._config.role is Role.HELD_OUT:
+            return take_as_they_are
+        return self._history.admit(Received(run, request.task, request.arrays, weights, spent, self._blind))
+
+    def _blind(self) -> float:
+        """Of the site that is open: one size of frames at a time."""
+        ((side, site),) = self._sites.items()
+        if side not in self._blindness:
+            self._blindness = {side: blind_ms_ssim(site.data)}
+        return self._blindness[side]
+
+    def _note(self, site: Site, weights: str) -> None:
+        subjects = {"train": site.data.train.subjects, "validation": site.data.validation.subjects}
+        with open_register(site.state) as register:
+            register.note_answer(weights, site.data.fingerprint, subjects, self._config.limits.min_subjects)
 
     def _clipped(self, sent: Arrays, trained: Arrays) -> Arrays:
         bound = self._config.limits.max_update_norm
@@ -174,7 +223,8 @@ class HospitalDesk:
 
     def _site(self, image_size: int) -> Site:
         if image_size not in self._sites:
-            self._sites = {image_size: self._open_site(image_size, self._config)}
+            site = self._open_site(image_size, self._config)
+            self._sites = {image_size: replace(site, minimum=self._config.limits.minimum)}
         return self._sites[image_size]
 
     def _sealed(self, kind: str, said: Greeting | Ask, reason: str, reply: Reply | None, head: Head) -> Answer:
@@ -190,3 +240,13 @@ class HospitalDesk:
             ledger_head=head.hash,
         )
         return envelope, seal(self._key, envelope, reply), reply
+
+
+def _asked(request: Request) -> Asked:
+    match request.task:
+        case TrainTask() as task:
+            return Asked(digest(request.arrays), task.round, task.local_epochs)
+        case EvaluateTask():
+            return Asked(digest(request.arrays))
+        case _:
+            return NOTHING_READ

@@ -26,8 +26,9 @@ from roiae.errors import ConfigError, DataError, LedgerError, SetupError
 from roiae.kit import CA_CERTIFICATE, KIT_JSON
 from roiae_client.client_folder import LEDGER, NODE_KEY, REPLY_KEY, ClientFolder
 from roiae_client.ledger import LedgerReader
+from roiae_client.loosened import loosened
 from roiae_client.reach import Coordinator, check_reach
-from roiae_client.site_config import read_site_config
+from roiae_client.site_config import Limits, read_site_config
 
 
 def register(app: typer.Typer) -> None:
@@ -60,6 +61,7 @@ def examine(folder: Path) -> Iterator[Finding]:
         bundle = None
     else:
         yield check_device(config.device)
+        yield from check_limits(config.limits)
         yield from check_data(config.data)
         bundle = config.ca_bundle
     yield from _coordinator(folder, bundle)
@@ -107,6 +109,15 @@ def check_device(device: Device = "auto") -> Finding:
     threads = torch.get_num_threads()
     what = f"device: CPU, {threads} threads"
     return passed(what) if threads > 1 else warned(what, "a second core halves the time of a round")
+
+
+def check_limits(limits: Limits) -> Iterator[Finding]:
+    """What this site gives away by limits that it has loosened."""
+    sentences = list(loosened(limits))
+    if not sentences:
+        yield passed("limits: as shipped, or tighter")
+    for sentence in sentences:
+        yield warned(f"limits: {sentence}", "put it back in site.yaml, or keep it as this hospital's own decision")
 
 
 def check_data(folder: Path, model: ModelConfig | None = None) -> Iterator[Finding]:

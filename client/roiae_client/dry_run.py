@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from roiae.calibration import EQUAL
-from roiae.config import Role, RunConfig
+from roiae.config import Role, RunConfig, flatten
 from roiae.contract import (
     TASKS,
     Arrays,
@@ -45,7 +45,8 @@ from roiae.training import arrays_of
 from roiae_client.desk import HospitalDesk
 from roiae_client.gate import Trusted
 from roiae_client.ledger import Ledger, LedgerReader, Line
-from roiae_client.site_config import SiteConfig
+from roiae_client.loosened import loosened, what_limits_stop
+from roiae_client.site_config import Limits, SiteConfig
 
 _DRY_RUN = "dry-run"  # names the run and its federation
 _ARM: ShiftArm = "phase1"
@@ -71,7 +72,7 @@ def dry_run(config: SiteConfig, open_site: Callable[[int, SiteConfig], Site], co
         ledger = Ledger(path)
         signer, trusted = _coordinator()
         key = ec.generate_private_key(ec.SECP384R1())
-        desk = HospitalDesk(config, key, trusted, ledger, lambda side, config: site)
+        desk = HospitalDesk(questions.known_to(config), key, trusted, ledger, lambda side, config: site)
         for kind in [kind for kind in TASKS if kind in config.limits.requests]:
             status.update(f"answering {kind}")
             task, arrays = questions.of(kind)
@@ -86,7 +87,27 @@ def dry_run(config: SiteConfig, open_site: Callable[[int, SiteConfig], Site], co
         norm = math.hypot(*(array["norm"] for array in line.arrays))
         table.add_row(line.kind, _left(line), f"{line.bytes:,}", f"{norm:.4g}" if line.arrays else "")
     console.print(table)
+    _print_limits(console, config.limits)
     console.print("Nothing was sent. Every request that `limits.requests` does not name is refused.", highlight=False)
+
+
+def _print_limits(console: Console, limits: Limits) -> None:
+    """Every limit, what it is and what it stops; and what is given away by those that were loosened."""
+    own = dict(flatten(limits.model_dump()))
+    table = Table("limit", "here", "what it is for", box=None, pad_edge=False)
+    for name, stops in what_limits_stop():
+        table.add_row(name, _shown(own[name]), stops)
+    console.print()
+    console.print(table)
+    for sentence in loosened(limits):
+        console.print(f"Loosened: {sentence}", highlight=False, markup=False, soft_wrap=True)
+    console.print()
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, frozenset | tuple):
+        return ", ".join(sorted(value)) or "none"
+    return str(value).lower() if isinstance(value, bool) else f"{value}"
 
 
 class _Questions:
@@ -119,6 +140,11 @@ class _Questions:
                 return ProbeTask(**self._asked, step=1), self._encoder | self._statistics
             case _:
                 return ScoreTask(**self._asked, k=_RUN.shift.k, step=None), self._encoder | self._statistics
+
+    def known_to(self, config: SiteConfig) -> SiteConfig:
+        """The settings of a site that has trained on the weights before, as a scored model's sources have."""
+        limits = config.limits.model_copy(update={"start_models": (digest(self._weights),)})
+        return config.model_copy(update={"limits": limits})
 
     def hear(self, arrays: Arrays) -> None:
         """What the site has answered, as far as later requests carry it."""

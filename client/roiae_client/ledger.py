@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 from roiae.envelope import NO_LINES
 from roiae.errors import LedgerError, ServiceError, SetupError
 from roiae.files import write_atomically
+from roiae_client.spending import NOTHING_READ, Asked, Spending
 
 LEDGER = "ledger.jsonl"  # in the hospital's folder
 UNFINISHED = "unfinished"  # kind of the line that sets aside one which a crash cut short
@@ -66,6 +67,9 @@ class Line:
     arrays: list[dict[str, Any]]  # name, shape, dtype, norm (L2)
     metrics: list[str]
     bytes: int  # of arrays and metrics, as they are in memory
+    weights: str  # digest of the weights that came with the request; empty where none did, or none were looked at
+    round: int  # of the run, as the request counts; 0 where it counts none
+    passes: int  # over the training split that stand behind the update
     previous: str
     hash: str
     set_aside: str = ""  # of an unfinished line: what of it was there
@@ -137,6 +141,7 @@ class Ledger:
         self._path = path
         self._lock = FileLock(f"{path}.lock", timeout=0, thread_local=False)
         self._requests: set[str] = set()
+        self.spending = Spending()
         self._hashes = [NO_LINES]  # by number of lines
         self.request_key: KeySeen | None = None  # the latest; None while it is still the kit's
         try:
@@ -160,6 +165,7 @@ class Ledger:
             self._note(line.request, line.hash)
             if line.request_key:
                 self.request_key = line.request_key
+            self.spending.note(line.run, line.kind, line.reason, Asked(line.weights, line.round, line.passes))
         self._end, self._acknowledged = reader.end, reader.acknowledged
         self._file = _open(self._path)
         if reader.unfinished:
@@ -176,6 +182,11 @@ class Ledger:
     def answered(self, request: str) -> bool:
         """Whether a reply to this request has been written down."""
         return request in self._requests
+
+    @property
+    def folder(self) -> Path:
+        """The hospital's, in which the ledger lies."""
+        return self._path.parent
 
     def acknowledge(self, seen: Head) -> bool:
         """Keep the head that the coordinator has seen, if this ledger had it; a later one is never given up for it.
@@ -210,6 +221,7 @@ class Ledger:
         metrics: Collection[str],
         claimed: Head | None = None,
         turned_away: int = 0,
+        asked: Asked = NOTHING_READ,
     ) -> Head:
         """Write down what is about to leave; it is on the disk when this returns.
 
@@ -217,12 +229,13 @@ class Ledger:
             arrays: of the reply, finite.
             metrics: names of the reply's numbers.
             claimed, turned_away: as a `Line` has them.
+            asked: what the request said, as far as it was read.
 
         Raises:
             LedgerError: the file was moved or cut.
             OSError: the disk is full or fails. Nothing may leave then.
         """
-        return self._append(
+        head = self._append(
             run=run,
             request=request,
             kind=kind,
@@ -232,10 +245,14 @@ class Ledger:
             bytes=sum(array.nbytes for array in arrays.values()) + _NUMBER_BYTES * len(metrics),
             **({"claimed": claimed} if claimed else {}),
             **({"turned_away": turned_away} if turned_away else {}),
+            **asdict(asked),
         )
+        self.spending.note(run, kind, reason, asked)
+        return head
 
     def _append(self, **said: Any) -> Head:
         nothing = {"run": "", "request": "", "kind": "", "reason": "", "arrays": [], "metrics": [], "bytes": 0}
+        nothing |= asdict(NOTHING_READ)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         line = {"n": self.head.lines + 1, "time": now, **nothing, **said, "previous": self.head.hash}
         body = json.dumps(line, separators=(",", ":"), allow_nan=False).encode()[:-1]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from roiae_client.ledger import Line
 
-_WIDTH = 160  # of a table that goes into a file or a pipe
+_WIDTH = 240  # of a table that goes into a file or a pipe
 _ASKED = {
     "train": "train the model on our frames",
     "evaluate": "measure the model's quality here",
@@ -81,24 +81,32 @@ def _table(lines: "Iterable[Line]") -> "Table":
     from roiae.text import shown
 
     table = Table(box=None, pad_edge=False)
-    for heading in ("line", "when (UTC)", "what was asked", "what left", "bytes"):
+    for heading in ("line", "when (UTC)", "what was asked", "of weights", "what left", "bytes"):
         table.add_column(heading, justify="right" if heading in ("line", "bytes") else "left", overflow="fold")
     for line in lines:
         when = line.time.removesuffix("+00:00").replace("T", " ")
-        table.add_row(
-            str(line.n), when, _ASKED.get(line.kind, shown(line.kind, 40)), shown(_left(line)), decimal(line.bytes)
-        )
+        asked, left = shown(_asked(line), 60), shown(_left(line))
+        table.add_row(str(line.n), when, asked, line.weights, left, decimal(line.bytes))
     return table
 
 
+def _asked(line: "Line") -> str:
+    asked = _ASKED.get(line.kind, line.kind)
+    return f"{asked}, round {line.round}" if line.round else asked
+
+
 def _left(line: "Line") -> str:
+    from roiae.envelope import IDENTIFY
+
     if line.request_key:
         return f"nothing: key {line.request_key.number} signs requests"
     if line.set_aside or line.reason:
         return f"nothing: {line.reason or 'its reply never left'}"
+    if line.kind == IDENTIFY:
+        return "its name, version and limits"
     parts = [
         f"{len(of)} {noun if len(of) > 1 else noun.removesuffix('s')}"
         for of, noun in ((line.arrays, "arrays"), (line.metrics, "numbers"))
         if of
     ]
-    return " and ".join(parts) or "its name and version"
+    return " and ".join(parts)

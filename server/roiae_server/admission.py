@@ -50,6 +50,8 @@ def admitted(reply: Reply, admit: Admit) -> Metrics:
 def admit_update(reply: Reply, task: TrainTask, expected: Arrays, max_frames: int) -> Metrics:
     """An answer to `train`: arrays of the expected layout, what was asked of each term, the quality of the received.
 
+    A site with too few validation frames tells nothing of that quality.
+
     Args:
         max_frames: training frames that the update may be weighed with.
     """
@@ -66,7 +68,7 @@ def admit_update(reply: Reply, task: TrainTask, expected: Arrays, max_frames: in
     if metrics[NUM_EXAMPLES] > max_frames:
         message = f"the reply counts {metrics[NUM_EXAMPLES]:g} training frames, more than {max_frames}"
         raise RefusalError(Reason.MANY_FRAMES, message)
-    means = _means(Quality.from_sums(sums))
+    means = _means(Quality.from_sums(sums)) if sums else {}
     return metrics | {f"{VALIDATION}{name}": mean for name, mean in means.items()}
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from roiae.contract import Reply
 
 ROIAE = version("roiae")
-IDENTIFY = "query.identify"  # the handshake: who are you, and which version; the reply is empty
+IDENTIFY = "query.identify"  # the handshake: who are you, and which version; the reply has the site's limits as numbers
 NO_LINES = "0" * 64  # head of a ledger that has no line yet
 
 Record = dict[str, str | int | bytes]  # flat, as Flower's ConfigRecord takes it

@@ -105,6 +105,9 @@ class Reason(StrEnum):
     ALREADY_ANSWERED = "already-answered"
     BAD_METRICS = "bad-metrics"
     WITHDRAWN = "withdrawn"
+    OFF_COURSE = "weights-off-course"
+    BUDGET_SPENT = "budget-spent"
+    TASK_TOO_LARGE = "too-large"
 
 
 class RefusalError(FatalError):

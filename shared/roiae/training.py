@@ -20,7 +20,7 @@ from roiae.contract import Arrays, TrainTask
 from roiae.data.augment import augment
 from roiae.data.site_data import FrameSet
 from roiae.losses import phase_loss
-from roiae.metrics import Evaluation, Quality, nt_agreement, quality
+from roiae.metrics import NtAgreement, Quality, nt_readings, quality
 from roiae.model import Autoencoder
 
 
@@ -83,13 +83,14 @@ def evaluate(model: Autoencoder, data: FrameSet, batch_size: int) -> Quality:
     return sum((quality(recon, frames, rois) for _, frames, rois, recon in reconstructed), Quality())
 
 
-def score(model: Autoencoder, data: FrameSet, batch_size: int) -> Evaluation:
-    """As `evaluate`, and what the reconstructions keep of the NT."""
-    total = Evaluation()
+def score(model: Autoencoder, data: FrameSet, batch_size: int) -> tuple[Quality, list[tuple[NtAgreement, str]]]:
+    """As `evaluate`, and what each reconstruction keeps of the NT, with the frame's subject."""
+    total, readings = Quality(), []
     for part, frames, rois, recon in reconstructions(model, data, batch_size):
-        nt = nt_agreement(recon, frames, rois, part.stored_px, part.mm_per_px)
-        total += Evaluation(quality(recon, frames, rois), nt)
-    return total
+        total += quality(recon, frames, rois)
+        of_part = nt_readings(recon, frames, rois, part.stored_px, part.mm_per_px)
+        readings += list(zip(of_part, part.subjects, strict=True))
+    return total, readings
 
 
 @torch.no_grad()

@@ -53,7 +53,8 @@ def test_the_settings_are_written_out_with_what_they_mean(site: ClientFolder) ->
     text = (site.path / "site.yaml").read_text()
 
     assert read_site_config(site.path) == SiteConfig(name="hospital-a", data=site.path / "data")
-    assert "  # optimiser steps behind an update; fewer would show single frames\n  min_local_steps: 5" in text
+    assert "  # stops one step from outgrowing all others" in text
+    assert "\n    train: 200\n" in text
     assert yaml.safe_load(text)["limits"]["requests"] == sorted(ALLOWED_BY_DEFAULT)
 
 

@@ -18,7 +18,9 @@ from roiae.envelope import ROIAE, Ask, Greeting, check, signed_bytes
 from roiae.errors import FrameError, Reason, RefusalError
 from roiae.kit import PROTOCOL
 from roiae.metrics import MEASURES, NT_SUMS
+from roiae.shift.latents import digest
 from roiae.site import Site
+from roiae.training import initial_arrays
 from roiae_client.desk import Answer, HospitalDesk
 from roiae_client.ledger import Ledger, LedgerReader
 from roiae_client.site_config import Limits, SiteConfig
@@ -27,7 +29,8 @@ from tests.conftest import MODEL
 from tests.signing import TRUSTED, new_ask, new_key, new_signer, signed
 
 KEY = ec.generate_private_key(ec.SECP384R1())
-OPEN = Limits(min_frames=2, min_subjects=2, min_local_steps=1)
+START = initial_arrays(MODEL, 7)  # what `initial` is
+OPEN = Limits(min_frames=2, min_subjects=2, start_models=(digest(START),))
 EVALUATE = EvaluateTask(model=MODEL, batch_size=8, threads=2)
 SECRET = "/srv/images/jane-doe.png"
 
@@ -54,9 +57,9 @@ def desk(make_site: Callable[..., Site], ledger: Ledger) -> HospitalDesk:
 
 
 def test_an_update_leaves_sealed_and_written_down(
-    desk: HospitalDesk, ledger_path: Path, train_task: TrainTask, initial: Arrays
+    desk: HospitalDesk, ledger_path: Path, recipe: TrainTask, initial: Arrays
 ) -> None:
-    envelope, signature, reply = ask_desk(desk, "train", train_task.model_dump_json(), initial)
+    envelope, signature, reply = ask_desk(desk, "train", recipe.model_dump_json(), initial)
 
     check(KEY.public_key(), ask(), "train", "alpha", envelope, signature, reply)
     assert reply is not None
@@ -64,6 +67,7 @@ def test_an_update_leaves_sealed_and_written_down(
     assert (line.kind, line.request, line.reason) == ("train", "r1", "")
     assert [array["name"] for array in line.arrays] == list(initial)
     assert line.metrics == list(reply.metrics)
+    assert (line.weights, line.round, line.passes) == (digest(initial), 1, 1)
     assert line.bytes == sum(array.nbytes for array in initial.values()) + 8 * len(reply.metrics)
     assert (envelope.ledger_lines, envelope.ledger_head) == (1, line.hash)
 
@@ -88,16 +92,18 @@ def test_the_handshake_says_who_and_which_version_and_opens_no_data(ledger: Ledg
 
     check(KEY.public_key(), ask(), "query.identify", "alpha", envelope, signature, reply)
     assert (envelope.site, envelope.roiae, envelope.protocol) == ("alpha", ROIAE, PROTOCOL)
-    assert reply == Reply({}, {}, 0.0)
+    assert reply == Reply(OPEN.as_numbers(), {}, 0.0)
+    assert {"limits.max_learning_rate": 0.003, "limits.max_requests.train": 200.0}.items() <= reply.metrics.items()
+    assert not any("start_models" in name for name in reply.metrics)
 
 
 def test_the_update_is_clipped_to_the_sites_bound(
-    make_site: Callable[..., Site], ledger: Ledger, train_task: TrainTask, initial: Arrays
+    make_site: Callable[..., Site], ledger: Ledger, recipe: TrainTask, initial: Arrays
 ) -> None:
     limits = OPEN.model_copy(update={"max_update_norm": 1e-3})
     desk = HospitalDesk(config(limits), KEY, TRUSTED, ledger, lambda side, config: make_site("alpha"))
 
-    _, _, reply = ask_desk(desk, "train", train_task.model_dump_json(), initial)
+    _, _, reply = ask_desk(desk, "train", recipe.model_dump_json(), initial)
 
     assert reply is not None
     update = np.concatenate([(reply.arrays[name] - initial[name]).ravel() for name in initial])
@@ -105,10 +111,10 @@ def test_the_update_is_clipped_to_the_sites_bound(
 
 
 def test_in_half_precision_the_clipped_difference_leaves(
-    desk: HospitalDesk, ledger_path: Path, train_task: TrainTask, initial: Arrays
+    desk: HospitalDesk, ledger_path: Path, recipe: TrainTask, initial: Arrays
 ) -> None:
-    whole = ask_desk(desk, "train", train_task.model_dump_json(), initial, "r1")[2]
-    half = ask_desk(desk, "train", train_task.model_copy(update={"upload": "float16"}).model_dump_json(), initial, "r2")
+    whole = ask_desk(desk, "train", recipe.model_dump_json(), initial, "r1")[2]
+    half = ask_desk(desk, "train", recipe.model_copy(update={"upload": "float16"}).model_dump_json(), initial, "r2")
 
     check(KEY.public_key(), ask("r2"), "train", "alpha", *half)
     assert whole is not None
@@ -157,7 +163,6 @@ def reason_of(answer: Answer) -> str:
         ("evaluate", "", Reason.BAD_REQUEST),
         ("evaluate", "[" * 100_000, Reason.BAD_REQUEST),
         ("train", EVALUATE.model_dump_json(), Reason.BAD_REQUEST),
-        ("evaluate", EVALUATE.model_copy(update={"batch_size": 1000}).model_dump_json(), Reason.NOT_ALLOWED),
         ("query.keys", EVALUATE.model_dump_json(), Reason.NOT_ALLOWED),
     ],
 )
@@ -170,36 +175,40 @@ def test_what_is_not_allowed_is_refused_and_written_down(
 
 @pytest.mark.parametrize(("epochs", "reason"), [(50, Reason.NOT_ALLOWED), (10**9, Reason.BAD_REQUEST)])
 def test_huge_numbers_of_local_epochs_are_refused(
-    desk: HospitalDesk, train_task: TrainTask, initial: Arrays, epochs: int, reason: Reason
+    desk: HospitalDesk, recipe: TrainTask, initial: Arrays, epochs: int, reason: Reason
 ) -> None:
-    task = json.loads(train_task.model_dump_json()) | {"local_epochs": epochs}
+    task = json.loads(recipe.model_dump_json()) | {"local_epochs": epochs}
 
     assert reason_of(ask_desk(desk, "train", json.dumps(task), initial)) == reason
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_weights_that_are_not_finite_are_refused(
-    desk: HospitalDesk, train_task: TrainTask, initial: Arrays, value: float
+    desk: HospitalDesk, recipe: TrainTask, initial: Arrays, value: float
 ) -> None:
     name = next(iter(initial))
     poisoned = initial | {name: np.full_like(initial[name], value)}
 
-    assert reason_of(ask_desk(desk, "train", train_task.model_dump_json(), poisoned)) == Reason.NOT_FINITE
+    assert reason_of(ask_desk(desk, "train", recipe.model_dump_json(), poisoned)) == Reason.NOT_FINITE
 
 
-def test_training_that_ends_in_nan_sends_nothing(desk: HospitalDesk, train_task: TrainTask, initial: Arrays) -> None:
-    task = train_task.model_copy(update={"learning_rate": 1e38, "local_epochs": 3})
+def test_training_that_ends_in_nan_sends_nothing(
+    make_site: Callable[..., Site], ledger: Ledger, recipe: TrainTask, initial: Arrays
+) -> None:
+    task = recipe.model_copy(update={"learning_rate": 1e38, "local_epochs": 3})
+    limits = OPEN.model_copy(update={"max_learning_rate": 1e38})
+    desk = HospitalDesk(config(limits), KEY, TRUSTED, ledger, lambda side, config: make_site("alpha"))
 
     assert reason_of(ask_desk(desk, "train", task.model_dump_json(), initial)) == Reason.NOT_FINITE
 
 
 def test_code_in_a_task_is_text_and_does_nothing(
-    desk: HospitalDesk, train_task: TrainTask, initial: Arrays, tmp_path: Path
+    desk: HospitalDesk, recipe: TrainTask, initial: Arrays, tmp_path: Path
 ) -> None:
     trace = tmp_path / "it-ran"
     code = f"__import__('pathlib').Path({str(trace)!r}).touch()"
     yaml = f"!!python/object/apply:os.system ['touch {trace}']"
-    settings = json.loads(train_task.model_dump_json())
+    settings = json.loads(recipe.model_dump_json())
     tasks = [code, yaml, *(json.dumps(settings | {key: text}) for text in (code, yaml) for key in (*settings, "code"))]
 
     for n, text in enumerate(tasks):
@@ -292,7 +301,7 @@ def test_where_the_disk_is_full_nothing_of_the_answer_leaves(
 def test_an_answer_that_cannot_be_sealed_does_not_leave(
     ledger: Ledger, initial: Arrays, make_site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Site, "answer", lambda site, request: Reply({"subject": "jane"}, {}, 0.0))  # type: ignore[dict-item]
+    monkeypatch.setattr(Site, "answer", lambda *asked: Reply({"subject": "jane"}, {}, 0.0))  # type: ignore[dict-item]
     desk = HospitalDesk(config(), KEY, TRUSTED, ledger, lambda side, config: make_site("alpha"))
 
     assert reason_of(ask_desk(desk, "evaluate", EVALUATE.model_dump_json(), initial)) == Reason.SITE_FAILED

@@ -152,3 +152,17 @@ def test_the_forecast_is_of_the_model_that_will_be_trained(hospitals: Path) -> N
 
     assert "forecast 17 MB for the cache of 16 frames at 1024 px" in disk.what
     assert "forecast 2." in memory.what
+
+
+def test_a_loosened_limit_is_a_warning_with_what_it_gives_away(folder: Path) -> None:
+    shipped = [finding for finding in examine(folder) if finding.what.startswith("limits: ")]
+    settings = (folder / "site.yaml").read_text()
+    (folder / "site.yaml").write_text(f"{settings}limits: {{max_learning_rate: 0.01, min_frames: 5}}\n")
+
+    loosened = [finding for finding in examine(folder) if finding.what.startswith("limits: ")]
+
+    assert [finding.level for finding in shipped] == [Level.PASS]
+    assert [(finding.level, finding.what[:45]) for finding in loosened] == [
+        (Level.WARN, "limits: max_learning_rate 0.01 is above 0.003"),
+        (Level.WARN, "limits: min_frames 5 is below 20: a number th"),
+    ]

@@ -9,6 +9,7 @@ import pytest
 
 from roiae_client.cli import main
 from roiae_client.ledger import LEDGER, Head, KeySeen, Ledger
+from roiae_client.spending import Asked
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -27,11 +28,12 @@ def head(tmp_path: Path) -> Head:
     """Of the ledger of an update, a refusal and a handshake, of which two lines are acknowledged."""
     ledger = Ledger(tmp_path / LEDGER)
 
-    def append(request: str, kind: str, reason: str = "", arrays: int = 0, metrics: tuple[str, ...] = ()) -> Head:
+    def append(request: str, kind: str, reason: str = "", arrays: int = 0, **said: Any) -> Head:
         sent = {f"w{n}": np.ones(250_000, np.float32) for n in range(arrays)}
-        return ledger.append(run="run", request=request, kind=kind, reason=reason, arrays=sent, metrics=metrics)
+        said = {"metrics": (), **said}
+        return ledger.append(run="run", request=request, kind=kind, reason=reason, arrays=sent, **said)
 
-    append("r1", "train", arrays=3, metrics=("loss",))
+    append("r1", "train", arrays=3, metrics=("loss",), asked=Asked("5c" * 32, 7, 2))
     ledger.acknowledge(append("r2", "query.scores", "not-allowed"))
     head = append("r3", "query.identify")
     ledger.close()
@@ -43,9 +45,9 @@ def test_the_table_says_what_was_asked_and_what_left(show: Command, tmp_path: Pa
 
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert code == 0
-    assert lines[1].endswith("train the model on our frames 3 arrays and 1 number 3.0 MB")
+    assert lines[1].endswith(f"train the model on our frames, round 7 {'5c' * 32} 3 arrays and 1 number 3.0 MB")
     assert lines[2].endswith("domain-shift scores of our frames nothing: not-allowed 0 bytes")
-    assert lines[3].endswith("which site and version this is its name and version 0 bytes")
+    assert lines[3].endswith("which site and version this is its name, version and limits 0 bytes")
     assert lines[4] == "2 answers and 1 refusals, 3.0 MB of arrays and numbers in all."
     assert lines[5].endswith(f"line 3, {head.hash}")
 

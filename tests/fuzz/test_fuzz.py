@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from roiae.contract import Arrays, EvaluateTask, KeysTask, Request, StatisticsTask, TrainTask
+from roiae.shift.latents import digest
 from roiae.site import Site
 from roiae_client.desk import HospitalDesk
 from roiae_client.ledger import Ledger
@@ -34,9 +35,9 @@ AMOUNTS = [pytest.param(150, id="some"), pytest.param(10_000, marks=[pytest.mark
 
 
 @pytest.fixture
-def desk(make_site: Callable[..., Site], tmp_path: Path) -> Iterator[HospitalDesk]:
+def desk(make_site: Callable[..., Site], initial: Arrays, tmp_path: Path) -> Iterator[HospitalDesk]:
     ledger = Ledger(tmp_path / "ledger.jsonl")
-    limits = Limits(min_frames=2, min_subjects=2, min_local_steps=1)
+    limits = Limits(min_frames=2, min_subjects=2, start_models=(digest(initial),))
     config = SiteConfig(name="a", data=Path("data"), limits=limits, threads=1)
     site = make_site("a")
     yield HospitalDesk(config, KEYS["a"], TRUSTED, ledger, lambda side, config: site)
