@@ -125,6 +125,7 @@ class WeightsHistory:
     def _waiting(self, received: Received, course: Course) -> tuple[Anchor, ...]:
         """Refused weights are kept, a few of them: honest ones can be vouched for when the run has gone on."""
         if task := received.trained:
+            check_arrays(received.arrays, initial_arrays(task.model, task.seed))
             waits = Anchor(received.weights, task.round, task.learning_rate, psnr=0.0, ms_ssim=0.0)
             course = course.refused(waits)
             if waits in course.waiting:

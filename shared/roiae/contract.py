@@ -56,10 +56,10 @@ class TrainTask(_Task):
     proximal_mu: float = Field(ge=0, allow_inf_nan=False)
     augment: bool
     precision: Precision
-    seed: int = Field(ge=0)
+    seed: int = Field(ge=0, lt=2**31)
     upload: Upload = Field("float32", description="type in which the update travels back")
     measure: bool = Field(False, description="also tell the magnitude of each term's gradient over the round")
-    round: int = Field(ge=1, description="counted from the run's start; phase 2 and its control count alike")
+    round: int = Field(ge=1, lt=2**31, description="counted from the run's start; phase 2 and its control count alike")
 
 
 class EvaluateTask(_Task):

@@ -321,6 +321,16 @@ def test_a_run_keeps_the_model_and_the_recipe_that_it_began_with(site: Site, cha
     assert refusal.value.reason is Reason.NOT_ALLOWED
 
 
+def test_refused_arrays_that_are_not_the_models_are_not_kept(site: Site) -> None:
+    site.train(INITIAL, 1)
+    site.loses_its_state()
+    with pytest.raises(RefusalError) as refusal:
+        site.train({**moved(INITIAL, 5), "more": np.zeros(10**6, np.float32)}, 2)
+
+    assert refusal.value.reason is Reason.ARRAYS_MISMATCH
+    assert not list(site.folder.rglob("*.safetensors"))
+
+
 def test_a_damaged_state_is_one_message_and_lets_nothing_pass(site: Site) -> None:
     site.train(INITIAL, 1)
     next(site.folder.rglob("course.json")).write_text("{")
