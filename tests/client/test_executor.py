@@ -1,5 +1,6 @@
 """What the hospital's executor makes of a message, whoever wrote it."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,21 @@ def test_a_message_that_is_none_of_ours_gets_a_bare_reason(desk: HospitalDesk, o
 
     assert reply.error.reason == Reason.BAD_REQUEST
     assert not reply.has_content()
+
+
+def test_what_a_request_says_reaches_the_log_escaped_and_cut(
+    desk: HospitalDesk, caplog: pytest.LogCaptureFixture
+) -> None:
+    hostile = "\x1b[2J\nroiae-client: all well" + "k" * 100_000
+    for odd in (
+        {"ask": ConfigRecord({hostile: 1})},
+        {"config": ConfigRecord({"task": json.dumps({hostile: 1})})},
+        {"config": ConfigRecord({"task": hostile})},
+    ):
+        answer(desk, message("evaluate", **odd))
+
+    assert len(caplog.records) == 3
+    assert all(record.getMessage().isprintable() and len(record.getMessage()) < 700 for record in caplog.records)
 
 
 def test_a_pickle_in_an_array_is_never_loaded(desk: HospitalDesk, tmp_path: Path) -> None:
