@@ -1,6 +1,7 @@
 """What the hospital's executor makes of a message, whoever wrote it."""
 
 import itertools
+import json
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,19 @@ def test_a_message_that_is_none_of_ours_gets_a_bare_reason_and_no_line_of_its_ow
     answer(desk, message(IDENTIFY))
     lines = [(line.reason, line.request, line.turned_away) for line in read(ledger_path)]
     assert lines == [("bad-request", "", 0), ("", ASK.request, 2)]
+
+
+def test_what_a_request_says_reaches_the_log_escaped_and_cut(
+    desk: HospitalDesk, caplog: pytest.LogCaptureFixture
+) -> None:
+    hostile = "\x1b[2J\nroiae-client: all well" + "k" * 100_000
+    answer(desk, message("evaluate", ask=ConfigRecord({hostile: 1})))
+    for text in (json.dumps({hostile: 1}), hostile):
+        request = signed("evaluate", text, {})
+        desk.answer("evaluate", request, text, {})
+
+    assert len(caplog.records) == 3
+    assert all(record.getMessage().isprintable() and len(record.getMessage()) < 700 for record in caplog.records)
 
 
 def test_a_pickle_in_an_array_is_never_loaded(desk: HospitalDesk, tmp_path: Path) -> None:

@@ -62,9 +62,8 @@ def test_a_request_comes_whole_with_its_records_before_its_arrays(initial: Array
 @pytest.mark.parametrize("kind", ["evaluate", "query.keys", IDENTIFY])
 def test_arrays_larger_than_the_tasks_model_are_not_taken(kind: str, initial: Arrays) -> None:
     tasks: dict[str, Task | str] = {"evaluate": EvaluateTask(**COMMON), "query.keys": KeysTask(**COMMON), IDENTIFY: ""}
-    task = tasks[kind]
     large = {f"w{place}": np.random.default_rng(place).random(2**20) for place in range(4)}  # 8 MiB each
-    link = Counting(wire(kind, task, large))
+    link = Counting(wire(kind, tasks[kind], large))
 
     message = taken(link)
 

@@ -126,3 +126,14 @@ def test_a_folder_that_is_no_hospitals_is_told(show: Command, tmp_path: Path) ->
     code, _, err = show(tmp_path / "nowhere")
 
     assert (code, "holds neither ledger.jsonl nor site.yaml" in err) == (9, True)
+
+
+def test_no_line_can_write_to_the_terminal(roiae_client: Command, tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / LEDGER)
+    ledger.append(run="r", request="r1", kind="\x1b[2Jall well\n", reason="\x1b[31m", arrays={}, metrics=[])
+    ledger.close()
+
+    code, out, _ = roiae_client(["ledger", str(tmp_path)])
+
+    assert code == 0
+    assert "\x1b" not in out and "\\x1b[2Jall well\\n" in out.replace("\n", "")

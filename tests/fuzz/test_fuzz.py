@@ -76,7 +76,10 @@ def test_no_message_ends_a_coordinator(count: int, train_task: TrainTask, capsys
 def test_no_message_ends_a_hospital(
     count: int, desk: HospitalDesk, requests: list[Request], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    evaluate = requests[2]
+    before = taken(desk, on_wire(request_message(evaluate)))
+
     figures = drive_hospital(SEED, count, desk, requests)
 
     told("hospital", count, figures, capsys)
-    assert taken(desk, on_wire(request_message(requests[2]))) == "answered"
+    assert before == "answered" == taken(desk, on_wire(request_message(evaluate)))
