@@ -10,8 +10,8 @@ from roiae_server.gateway_settings import REPLY_BYTES
 
 REPLY = "reply.json"  # in the coordinator's superlink/
 
-# Besides the weights. Of the domain shift at its largest: two encoders, two scatters of latents each, 16 bytes a number.
-# And room for its other sums, for records, headers and signatures.
+# Besides the weights: two encoders, two scatters of latents each, 16 bytes a number, as in the domain shift; and room
+# for its other sums, for records, headers and signatures.
 _SCATTERS, _NUMBER, _REST = 4, 16, 8 * 2**20
 
 log = logging.getLogger(__name__)
