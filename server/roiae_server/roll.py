@@ -77,7 +77,7 @@ class Roll:
     def caller(self, headers: Iterable[tuple[bytes, bytes]]) -> Caller | None:
         """Who signed these headers, within the time that a signature is good for; None for everybody else."""
         self.refresh()
-        said = {name: value for name, value in headers if name in (PUBLIC_KEY, TIMESTAMP, SIGNATURE)}
+        said = _said(headers)
         try:
             caller = self._by_pem.get(b64decode(said[PUBLIC_KEY], validate=True))
             stamp, signature = said[TIMESTAMP], b64decode(said[SIGNATURE], validate=True)
@@ -97,11 +97,20 @@ class Roll:
         now = time.monotonic()
         while self._taken and now - next(iter(self._taken.values())) > AHEAD + BEHIND:
             self._taken.popitem(last=False)
-        used = (caller.pem, dict(headers)[TIMESTAMP])
+        used = (caller.pem, _said(headers)[TIMESTAMP])
         if used in self._taken:
             return False
         self._taken[used] = now
         return True
+
+
+def _said(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Of a header that comes twice the first, which is what Flower reads."""
+    said: dict[bytes, bytes] = {}
+    for name, value in headers:
+        if name in (PUBLIC_KEY, TIMESTAMP, SIGNATURE):
+            said.setdefault(name, value)
+    return said
 
 
 def _pem(key: PublicKey) -> bytes:

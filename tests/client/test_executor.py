@@ -21,7 +21,7 @@ from roiae_client.ledger import Ledger
 from roiae_client.site_config import SiteConfig
 from roiae_server.flower.grid import _wire_contents, act_as_coordinator, read_reply
 from tests.client.conftest import read
-from tests.signing import SIGNER, TRUSTED, new_ask
+from tests.signing import SIGNER, TRUSTED, new_ask, signed
 
 KEY = ec.generate_private_key(ec.SECP384R1())
 ASK = new_ask()

@@ -93,6 +93,16 @@ def test_each_signature_is_taken_once(tmp_path: Path) -> None:
     assert roll.first_use(caller, headers(sign["alpha"]))
 
 
+def test_a_header_that_comes_twice_makes_no_second_use(tmp_path: Path) -> None:
+    folder, sign = federation(tmp_path / "c", "alpha")
+    roll, said = Roll(folder), headers(sign["alpha"])
+    doubled = [*said, (b"flwr-timestamp", datetime.now(UTC).isoformat().encode())]
+    caller = roll.caller(doubled)
+    assert caller
+
+    assert [roll.first_use(caller, given) for given in (said, doubled)] == [True, False]
+
+
 def test_who_is_enrolled_is_as_the_list_is_now(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder, sign = federation(tmp_path / "c", "alpha", "beta")
     roll, new = Roll(folder), new_key()

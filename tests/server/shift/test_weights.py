@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from roiae.bounds import reply_bytes, request_bytes
+from roiae.bounds import largest_reply, reply_bytes, request_bytes
 from roiae.contract import Arrays, KeysTask, ScoreTask
 from roiae.packing import pack
 from roiae.site import Site
@@ -22,7 +22,7 @@ def test_every_request_and_reply_of_the_shift_step_is_within_its_bound(
     assert len(transport.replies) == len(transport.asked)
     for (_, request), reply in zip(transport.asked, transport.replies, strict=True):
         assert weight(request.arrays) <= request_bytes(request.task)
-        assert weight(reply.arrays) <= reply_bytes(request)
+        assert weight(reply.arrays) <= reply_bytes(request) <= largest_reply(request.task.model, len(sites))
 
 
 def weight(arrays: Arrays) -> int:
