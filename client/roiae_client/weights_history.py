@@ -22,8 +22,8 @@ from roiae_client.site_config import Limits
 from roiae_client.spending import Spent
 from roiae_client.weights_state import Anchor, Course, WeightsState
 
-# Honest rounds on the three hospitals of real frames (82 and 66 steps a round, learning rate 0.001): the mean moved by
-# at most 6.7 in a round, one hospital's update by 9.1, and 14.9 over ten rounds, where √10 rounds of 5.4 are 17. One
+# Honest rounds on two hospitals of real frames (82 and 66 steps a round, learning rate 0.001): the mean moved by at
+# most 6.7 in a round, one hospital's update by 9.1, and 14.9 over ten rounds, where √10 rounds of 5.4 are 17. One
 # weight moved by at most 0.038 in a round and 0.097 over ten. limits.max_update_norm is 20 as shipped.
 MOST_MISSED = 10  # rounds, for which the bound grows as their square root
 ONE_WEIGHT = 0.01  # of the bound of all weights together: 0.2 a round as shipped
