@@ -47,7 +47,7 @@ class Capacity:
             _check_memory(request_memory(task))
         side = task.model.image_size
         if side not in self._cached:
-            _check_disk(cache_bytes(task.model, self._frames))
+            _check_disk(cache_bytes(task.model, self.frames))
         if isinstance(task, TrainTask):
             self._check_time(task)
         self._cached.add(side)
@@ -58,7 +58,7 @@ class Capacity:
         for _ in range(2):  # what a first step costs once is no measure of the others
             if kind not in self._seconds:
                 self._seconds[kind] = self._measure(task, self._config.device)
-            hours = task.local_epochs * self._frames * self._seconds[kind] / 3600
+            hours = task.local_epochs * self.frames * self._seconds[kind] / 3600
             if hours <= most:
                 return
             del self._seconds[kind]
@@ -66,7 +66,7 @@ class Capacity:
         raise RefusalError(Reason.TASK_TOO_LARGE, message)
 
     @cached_property
-    def _frames(self) -> int:
+    def frames(self) -> int:
         """Of the manifest; none where it cannot be read, which opening the data says better."""
         try:
             return len(read_manifest(self._config.data))

@@ -200,7 +200,8 @@ class HospitalDesk:
         """A held-out site trains on nothing, and so has no history: minima, budgets and rounding are what it has."""
         if not isinstance(request.task, TrainTask | EvaluateTask) or self._config.role is Role.HELD_OUT:
             return take_as_they_are
-        return self._history.admit(Received(run, request.task, request.arrays, weights, spent, self._blind))
+        frames = self._capacity.frames
+        return self._history.admit(Received(run, request.task, request.arrays, weights, spent, frames, self._blind))
 
     def _blind(self) -> float:
         """Of the site that is open: one size of frames at a time."""

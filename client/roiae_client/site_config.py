@@ -51,7 +51,8 @@ class Limits(_Section):
 
     requests: frozenset[RequestKind] = Field(
         frozenset(ALLOWED_BY_DEFAULT),
-        description="what is answered; query.keys, .statistics, .probe and .scores may be added, see docs/SHIFT.md",
+        description="stops statistics and scores of latents; query.keys, .statistics, .probe and .scores may be added, "
+        "see docs/SHIFT.md",
     )
     optimizers: frozenset[OptimizerName] = Field(
         frozenset({"adamw"}),
@@ -84,7 +85,8 @@ class Limits(_Section):
         description="L2 norm an update is clipped to, and that weights move in a round; stops weights made by hand",
     )
     start_models: tuple[Digest, ...] = Field(
-        (), description="digests of weights that are trained on wherever they come from; see docs/HOSPITAL.md"
+        (),
+        description="digests of weights that are trained on wherever they come from; none stops all made by hand",
     )
 
     def as_numbers(self) -> dict[str, float]:

@@ -16,7 +16,7 @@ from roiae.metrics import Quality
 from roiae.shift.latents import digest
 from roiae.training import initial_arrays
 from roiae_client.site_config import Limits
-from roiae_client.spending import Asked, Spending
+from roiae_client.spending import Asked, Spending, Spent
 from roiae_client.weights_history import MOST_MISSED, ROUNDING, SIGHTED_PASSES, Received, WeightsHistory
 from roiae_client.weights_state import MOST_ANCHORS, MOST_RUNS
 from tests.conftest import MODEL
@@ -25,6 +25,7 @@ LIMITS = Limits()
 BOUND = LIMITS.max_update_norm
 INITIAL = initial_arrays(MODEL, 0)
 NAME = "encoder.6.weight"
+FRAMES = 200  # in batches of four: ten passes are as many steps as a run may take to see what is in a frame
 
 
 def quality(psnr: float = 20.0, ms_ssim: float = 0.5, frames: int = 20) -> Quality:
@@ -49,20 +50,20 @@ class Site:
     def train(self, arrays: Arrays, round_: int, received: Quality | None = None, run: str = "r", **task: Any) -> None:
         asked = self._task.model_copy(update={"round": round_, **task})
         weights = digest(arrays)
-        of = Received(run, asked, arrays, weights, self.ledger.of(run), self.blind)
+        of = Received(run, asked, arrays, weights, self.ledger.of(run), FRAMES, self.blind)
         self.history.admit(of)(received or quality())
         self.ledger.note(run, "train", "", Asked(weights, round_, asked.local_epochs))
 
     def evaluate(self, arrays: Arrays, received: Quality | None = None) -> None:
         task = EvaluateTask(model=MODEL, batch_size=4, threads=1)
-        received_ = Received("r", task, arrays, digest(arrays), self.ledger.of("r"), self.blind)
+        received_ = Received("r", task, arrays, digest(arrays), self.ledger.of("r"), FRAMES, self.blind)
         self.history.admit(received_)(received or quality())
 
     def blind(self) -> float:
         return 0.3
 
     def has_learned(self) -> None:
-        self.ledger.note("r", "train", "", Asked(digest(INITIAL), 1, SIGHTED_PASSES))
+        self.ledger.note("r", "train", "", Asked(digest(INITIAL), 1, 10))
 
     def loses_its_state(self) -> None:
         for file in sorted(self.folder.rglob("*"), reverse=True):
@@ -171,6 +172,18 @@ def test_weights_that_show_one_picture_for_all_frames_are_refused_once_the_run_h
     message = refused(lambda: site.train(moved(INITIAL, 6), 3, quality(16.0, 0.3)))
     assert "one picture for all of them has 0.3" in message
     site.train(moved(INITIAL, 6), 3, quality(16.0, 0.31))
+
+
+@pytest.mark.parametrize(
+    ("frames", "passes", "learned"),
+    [(200, 9, False), (200, 10, True), (16, 12, False), (16, SIGHTED_PASSES, True), (0, 39, False), (0, 40, True)],
+)
+def test_small_sites_have_more_passes_before_their_weights_have_to_see(
+    recipe: TrainTask, frames: int, passes: int, learned: bool
+) -> None:
+    received = Received("r", recipe, INITIAL, "", Spent(passes=passes), frames, lambda: 0.0)
+
+    assert received.learned is learned
 
 
 def test_one_weight_that_moves_alone_is_refused_though_the_whole_moves_little(site: Site) -> None:
