@@ -24,7 +24,7 @@ from roiae.rounding import SPEED_DIGITS, significant
 from roiae.shift.latents import digest
 from roiae.shift.register import open_register
 from roiae.signed_request import SignedAsk
-from roiae.site import OnReceived, Site, take_as_they_are
+from roiae.site import NO_GUARD, Guard, Site
 from roiae.text import shown
 from roiae.upload import packed_reply
 from roiae_client.blind import blind_ms_ssim
@@ -184,11 +184,11 @@ class HospitalDesk:
         check_task(task, self._config.limits, spent)
         prepare_process(task.threads)
         self._capacity.check(task)
-        on_received = self._on_course(run, request, asked.weights, spent)
+        guard = self._on_course(run, request, asked.weights, spent)
         site = self._site(task.model.image_size)
         if asked.weights:
             self._note(site, asked.weights)
-        reply = site.answer(request, on_received)
+        reply = site.answer(request, guard)
         if isinstance(task, TrainTask):
             reply = replace(reply, arrays=self._clipped(arrays, reply.arrays))
         reply = packed_reply(request, reply)
@@ -196,10 +196,10 @@ class HospitalDesk:
             raise RefusalError(Reason.NOT_FINITE, "the answer's arrays hold NaN or infinity")
         return replace(reply, seconds=significant(time.perf_counter() - began, SPEED_DIGITS))
 
-    def _on_course(self, run: str, request: Request, weights: str, spent: Spent) -> OnReceived:
+    def _on_course(self, run: str, request: Request, weights: str, spent: Spent) -> Guard:
         """A held-out site trains on nothing, and so has no history: minima, budgets and rounding are what it has."""
         if not isinstance(request.task, TrainTask | EvaluateTask) or self._config.role is Role.HELD_OUT:
-            return take_as_they_are
+            return NO_GUARD
         frames = self._capacity.frames
         return self._history.admit(Received(run, request.task, request.arrays, weights, spent, frames, self._blind))
 

@@ -54,8 +54,8 @@ def _beyond(task: TrainTask, limits: Limits) -> Iterator[tuple[str, str]]:
     if task.local_epochs > limits.max_local_epochs:
         yield f"{task.local_epochs} local epochs", f"limits.max_local_epochs is {limits.max_local_epochs}"
     least, most = WEIGHT_RANGE
-    if not all(least <= weight <= most for weight in task.weights.values()):
-        yield f"loss weights {task.weights}", f"each lies between {least:g} and {most:g}"
+    if not all(least <= weight <= most for weight in task.weights.values()) or max(task.weights.values()) < 1:
+        yield f"loss weights {task.weights}", f"each lies between {least:g} and {most:g}, and one of them is 1 or more"
     if task.weight_decay > MOST_WEIGHT_DECAY:
         yield f"a weight decay of {task.weight_decay:g}", f"at most {MOST_WEIGHT_DECAY:g} is allowed"
     if task.proximal_mu > MOST_PROXIMAL_MU:

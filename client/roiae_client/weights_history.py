@@ -7,7 +7,7 @@ weights are refused: after a restore, or a long absence.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,8 @@ from roiae.config import ModelConfig
 from roiae.contract import Arrays, EvaluateTask, TrainTask, check_arrays
 from roiae.errors import Reason, RefusalError
 from roiae.metrics import Quality
-from roiae.training import initial_arrays
+from roiae.site import Guard
+from roiae.training import QUIET, Training, initial_arrays
 from roiae_client.site_config import Limits
 from roiae_client.spending import Spent
 from roiae_client.weights_state import Anchor, Course, WeightsState
@@ -36,6 +37,7 @@ STEADY = 20  # frames; over fewer, a mean swings more, by the square root of how
 # weights had passed the real ones after two passes, and had 0.50 and 0.48 after ten, 500 steps over all frames of the
 # manifest. Sixteen frames in batches of eight have made 24 steps in twelve passes, and have learned nothing yet.
 SIGHTED_STEPS, SIGHTED_PASSES = 500, 40  # after either, weights have to do better than one picture for all frames
+MOST_QUIET = 0.01  # of a step's gradient: 0.0008 at most in honest rounds, nearly all in weights made by hand
 ANOTHER_CPU = 1e-5  # that may draw the initialisation with other last bits
 
 
@@ -74,28 +76,17 @@ class WeightsHistory:
     def __init__(self, folder: Path, limits: Limits) -> None:
         self._state, self._limits = WeightsState(folder), limits
 
-    def admit(self, received: Received) -> Callable[[Quality], None]:
-        """Whether weights follow from what was seen; what has to be told of their quality before they are used.
+    def admit(self, received: Received) -> Guard:
+        """Whether weights follow from what was seen; who looks at them from then on.
 
         Raises:
-            RefusalError: `weights-off-course`, also of the function that is returned; `not-allowed` for another model
-                or recipe than the run began with; `arrays-mismatch` or `not-finite`.
+            RefusalError: `weights-off-course`, also of the guard; `not-allowed` for another model or recipe than the
+                run began with; `arrays-mismatch` or `not-finite`.
             DataError: the state is damaged.
         """
         course = self._state.read(received.run)
         _check_recipe(received.task, course)
-        before = self._followed(received, course)
-
-        def on_received(quality: Quality) -> None:
-            if before and before.weights != received.weights:
-                _check_quality(received, quality, before)
-            if task := received.trained:
-                after = _anchor(task, received.weights, quality, before)
-                self._state.write(
-                    received.run, course.gone_on(after, before, _recipe(task)), received.weights, received.arrays
-                )
-
-        return on_received
+        return _Watch(self._state, received, course, self._followed(received, course))
 
     def _followed(self, received: Received, course: Course) -> Anchor | None:
         """The weights that these follow; None where they begin a branch of the run."""
@@ -135,6 +126,38 @@ class WeightsHistory:
             if waits in course.waiting:
                 self._state.write(received.run, course, received.weights, received.arrays)
         return course.waiting
+
+
+class _Watch(Guard):
+    """Over one request's weights.
+
+    Args:
+        before: the weights that they follow.
+    """
+
+    def __init__(self, state: WeightsState, received: Received, course: Course, before: Anchor | None) -> None:
+        self._state, self._received, self._course, self._before = state, received, course, before
+
+    def received(self, quality: Quality) -> None:
+        if self._before and self._before.weights != self._received.weights:
+            _check_quality(self._received, quality, self._before)
+        self._means = quality.means()
+
+    def trained(self, training: Training, quality: Callable[[], Quality]) -> None:
+        """What follows has to be about as good as what this site has made of the weights by itself.
+
+        By MS-SSIM, which is trained: the mean of one site that has begun to see and one that has not yet had 3.2 dB
+        less than the first, and 0.03.
+        """
+        received, task = self._received, self._received.trained
+        if training.quiet > MOST_QUIET:
+            said = f"leave {training.quiet:.1%} of a step's gradient below {QUIET:g}, where honest ones leave"
+            raise _off_course(received.weights, f"{said} {MOST_QUIET:.0%} at most", ())
+        if task:
+            ms_ssim = max(self._means["ms_ssim"], quality().means()["ms_ssim"])
+            after = _anchor(task, received.weights, {**self._means, "ms_ssim": ms_ssim}, self._before)
+            course = self._course.gone_on(after, self._before, _recipe(task))
+            self._state.write(received.run, course, received.weights, received.arrays)
 
 
 def _rounds_since(anchor: Anchor, received: Received) -> int:
@@ -180,9 +203,8 @@ def _check_quality(received: Received, quality: Quality, best: Anchor) -> None:
         raise _off_course(weights, message, ())
 
 
-def _anchor(task: TrainTask, weights: str, received: Quality, before: Anchor | None) -> Anchor:
-    means = received.means()
-    psnr, ms_ssim = means["psnr"], means["ms_ssim"]
+def _anchor(task: TrainTask, weights: str, best: Mapping[str, float], before: Anchor | None) -> Anchor:
+    psnr, ms_ssim = best["psnr"], best["ms_ssim"]
     if before is not None:
         psnr, ms_ssim = max(psnr, before.psnr), max(ms_ssim, before.ms_ssim)
     return Anchor(weights, task.round, task.learning_rate, psnr, ms_ssim)

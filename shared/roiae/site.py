@@ -31,15 +31,25 @@ from roiae.minimum import check_enough, is_enough, outgoing_nt
 from roiae.model import Autoencoder
 from roiae.rounding import SPEED_DIGITS, significant
 from roiae.shift.queries import ShiftDesk
-from roiae.training import arrays_of, evaluate, load_arrays, score, train_round
+from roiae.training import Training, arrays_of, evaluate, load_arrays, score, train_round
 
 CPU = torch.device("cpu")
 
-OnReceived = Callable[[Quality], None]
+
+class Guard:
+    """Is shown what a site makes of the weights that came with a request; what it raises ends the request.
+
+    This one lets everything through.
+    """
+
+    def received(self, quality: Quality) -> None:
+        """How well they reconstruct the validation split, before anything else is done with them."""
+
+    def trained(self, training: Training, quality: Callable[[], Quality]) -> None:
+        """What a round of training on them did, before it leaves, and how well they then reconstruct that split."""
 
 
-def take_as_they_are(received: Quality) -> None:
-    """Trains on whatever weights were received."""
+NO_GUARD = Guard()
 
 
 @dataclass(frozen=True)
@@ -54,12 +64,11 @@ class Site:
     device: torch.device = CPU  # that trains and evaluates
     minimum: MinimumConfig = field(default_factory=MinimumConfig)  # behind every number that leaves
 
-    def answer(self, request: Request, on_received: OnReceived = take_as_they_are) -> Reply:
+    def answer(self, request: Request, guard: Guard = NO_GUARD) -> Reply:
         """Do what is asked, or refuse.
 
         Args:
-            on_received: is told how well the weights that came reconstruct the validation split, before anything else
-                is done with them; what it raises ends the request.
+            guard: looks at the weights that came, and at what was trained on them.
 
         Raises:
             RefusalError: this site is held out and asked to contribute, too few frames or subjects stand behind an
@@ -75,11 +84,11 @@ class Site:
             case TrainTask():
                 check_enough(self.data.train.subjects, self.minimum, "training")
                 model = self._model(task, request.arrays)
-                metrics = self._train(model, task, on_received)
+                metrics = self._train(model, task, guard)
                 arrays = arrays_of(model)
             case EvaluateTask():
                 check_enough(self._evaluated, self.minimum, "evaluated")
-                metrics = self._evaluate(self._model(task, request.arrays), task, on_received)
+                metrics = self._evaluate(self._model(task, request.arrays), task, guard)
             case _:
                 metrics, arrays = self._shift.answer(task, request.arrays)
         return Reply(metrics, arrays, seconds=time.perf_counter() - began)
@@ -94,10 +103,11 @@ class Site:
         trained_on = () if self.role is Role.SOURCE else self.data.train.subjects
         return (*self.data.validation.subjects, *trained_on)
 
-    def _train(self, model: Autoencoder, task: TrainTask, on_received: OnReceived) -> dict[str, float]:
+    def _train(self, model: Autoencoder, task: TrainTask, guard: Guard) -> dict[str, float]:
         received = evaluate(model, self.data.validation, task.batch_size)
-        on_received(received)
+        guard.received(received)
         training = train_round(model, self.data.train, task, site=self.name)
+        guard.trained(training, lambda: evaluate(model, self.data.validation, task.batch_size))
         return {
             NUM_EXAMPLES: float(len(self.data.train)),
             "frames_a_second": significant(training.frames / training.seconds, SPEED_DIGITS),
@@ -112,10 +122,10 @@ class Site:
             return {}
         return received.rounded().to_sums()
 
-    def _evaluate(self, model: Autoencoder, task: EvaluateTask, on_received: OnReceived) -> dict[str, float]:
+    def _evaluate(self, model: Autoencoder, task: EvaluateTask, guard: Guard) -> dict[str, float]:
         """On the validation split of a source; on all frames of a held-out site."""
         quality, readings = score(model, self.data.validation, task.batch_size)
-        on_received(quality)
+        guard.received(quality)
         if self.role is Role.HELD_OUT:
             of_train, more = score(model, self.data.train, task.batch_size)
             quality, readings = quality + of_train, readings + more

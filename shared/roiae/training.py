@@ -6,6 +6,7 @@ their augmentation come from a generator of their own, and the optimiser starts 
 
 import hashlib
 import math
+import secrets
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,6 +33,12 @@ class Training:
     magnitudes: dict[str, float]  # g[t] = √(mean over steps of ‖∇θ Lt‖²) of each term by name; empty unless asked for
     frames: int  # seen, an epoch counting each once
     seconds: float
+    quiet: float  # the largest share of a step's gradient that is below QUIET, over the steps that were looked at
+
+
+# AdamW divides by √v + 1e-8: below this, a step is the gradient itself, and tells its numbers exactly.
+QUIET = 1e-8
+_LOOKED_AT = 8  # one step of so many, by chance, so that no weights can be made for those that are not; and the first
 
 
 def round_seed(seed: int, site: str, round_: int) -> int:
@@ -47,7 +54,8 @@ def train_round(model: Autoencoder, data: FrameSet, task: TrainTask, *, site: st
     optimizer = _optimizer(model, task)
     parameters = list(model.parameters())
     start = [parameter.detach().clone() for parameter in parameters] if task.proximal_mu else []
-    losses, norms, sizes = [], [], []  # of each step, on the device: to read one is to wait for all work before it
+    sizes: list[int] = []
+    losses, norms, quiet = [], [], []  # of each step, on the device: to read one is to wait for all work before it
     began = time.perf_counter()
     for _ in range(task.local_epochs):
         for batch in shuffled_batches(data, task.batch_size, generator):
@@ -65,6 +73,8 @@ def train_round(model: Autoencoder, data: FrameSet, task: TrainTask, *, site: st
             loss.backward()  # type: ignore[no-untyped-call]
             if task.clip_norm is not None:
                 nn.utils.clip_grad_norm_(parameters, task.clip_norm, foreach=device.type == "cuda")
+            if not sizes or secrets.randbelow(_LOOKED_AT) == 0:
+                quiet.append(_quiet_share(parameters))
             optimizer.step()
             losses.append(torch.stack([loss, *terms.values()]).detach())
             sizes.append(len(frames))
@@ -74,7 +84,8 @@ def train_round(model: Autoencoder, data: FrameSet, task: TrainTask, *, site: st
     if norms:
         of_terms = torch.stack(norms).square().mean(dim=0).sqrt()
         magnitudes = dict(zip(task.weights, of_terms.tolist(), strict=True))
-    return Training(by_name, magnitudes, sum(sizes), time.perf_counter() - began)
+    most = float(torch.stack(quiet).max())
+    return Training(by_name, magnitudes, sum(sizes), time.perf_counter() - began, most)
 
 
 def evaluate(model: Autoencoder, data: FrameSet, batch_size: int) -> Quality:
@@ -161,6 +172,12 @@ def _optimizer(model: nn.Module, task: TrainTask) -> torch.optim.Optimizer:
     return torch.optim.AdamW(
         model.parameters(), lr=task.learning_rate, weight_decay=task.weight_decay, betas=(0.9, 0.99), fused=True
     )
+
+
+def _quiet_share(parameters: list[nn.Parameter]) -> Tensor:
+    """Of the gradient's numbers that are below QUIET."""
+    below = torch.stack([(p.grad.abs() < QUIET).sum() for p in parameters if p.grad is not None])
+    return below.sum() / sum(p.numel() for p in parameters)
 
 
 def _squared_distance(parameters: list[nn.Parameter], start: list[Tensor]) -> Tensor:

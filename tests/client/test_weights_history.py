@@ -14,7 +14,7 @@ from roiae.contract import Arrays, EvaluateTask, TrainTask
 from roiae.errors import DataError, Reason, RefusalError
 from roiae.metrics import Quality
 from roiae.shift.latents import digest
-from roiae.training import initial_arrays
+from roiae.training import Training, initial_arrays
 from roiae_client.site_config import Limits
 from roiae_client.spending import Asked, Spending, Spent
 from roiae_client.weights_history import MOST_MISSED, ROUNDING, SIGHTED_PASSES, Received, WeightsHistory
@@ -47,17 +47,28 @@ class Site:
         self.folder, self._task, self.limits = folder, task, limits
         self.ledger, self.history = Spending(), WeightsHistory(folder, limits)
 
-    def train(self, arrays: Arrays, round_: int, received: Quality | None = None, run: str = "r", **task: Any) -> None:
+    def train(
+        self,
+        arrays: Arrays,
+        round_: int,
+        received: Quality | None = None,
+        run: str = "r",
+        own: Quality | None = None,
+        quiet: float = 0.0,
+        **task: Any,
+    ) -> None:
         asked = self._task.model_copy(update={"round": round_, **task})
         weights = digest(arrays)
         of = Received(run, asked, arrays, weights, self.ledger.of(run), FRAMES, self.blind)
-        self.history.admit(of)(received or quality())
+        guard = self.history.admit(of)
+        guard.received(received or quality())
+        guard.trained(Training({}, {}, FRAMES, 1.0, quiet), lambda: own or received or quality())
         self.ledger.note(run, "train", "", Asked(weights, round_, asked.local_epochs))
 
     def evaluate(self, arrays: Arrays, received: Quality | None = None) -> None:
         task = EvaluateTask(model=MODEL, batch_size=4, threads=1)
         received_ = Received("r", task, arrays, digest(arrays), self.ledger.of("r"), FRAMES, self.blind)
-        self.history.admit(received_)(received or quality())
+        self.history.admit(received_).received(received or quality())
 
     def blind(self) -> float:
         return 0.3
@@ -358,3 +369,17 @@ def test_nothing_of_the_state_is_a_frame_or_a_name(site: Site) -> None:
     files = {path.name for path in site.folder.rglob("*") if path.is_file()}
     assert files == {"course.json", f"{digest(INITIAL)}.safetensors"}
     assert [path.name for path in site.folder.iterdir()] == [hashlib.sha256(b"the-run").hexdigest()[:16]]
+
+
+def test_weights_that_fall_behind_what_the_site_made_of_the_last_ones_are_refused(site: Site) -> None:
+    site.train(INITIAL, 1, quality(8.0, 0.2), own=quality(15.0, 0.45))
+
+    message = refused(lambda: site.train(moved(INITIAL, 5), 2, quality(13.7, 0.18)))
+    assert "MS-SSIM 0.18" in message and "0.45" in message
+    site.train(moved(INITIAL, 5), 2, quality(11.0, 0.4))
+
+
+def test_no_update_leaves_of_weights_that_silence_the_gradient(site: Site) -> None:
+    assert "below 1e-08" in refused(lambda: site.train(INITIAL, 1, quiet=0.02))
+
+    site.train(INITIAL, 1, quiet=0.001)
