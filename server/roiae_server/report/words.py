@@ -26,6 +26,9 @@ REASONS: dict[str, str] = {
     Reason.ALREADY_ANSWERED: "the hospital had answered this, or something that would add up with it",
     Reason.BAD_METRICS: "metrics that are missing, unknown, not finite or no whole number of frames",
     Reason.WITHDRAWN: "the hospital has withdrawn",
+    Reason.OFF_COURSE: "weights that do not follow from what the hospital has seen of the run",
+    Reason.BUDGET_SPENT: "the run has used up what the hospital allows of requests or passes",
+    Reason.TASK_TOO_LARGE: "more memory, disk or time than the hospital's machine has for it",
 }
 DISCARDED = {"discarded": "the step lacked its quorum, and what had come was asked again"}  # a status without a reason
 
