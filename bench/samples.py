@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from roiae.config import ModelConfig, PrivacyConfig, Role, RunConfig
+from roiae.config import MinimumConfig, ModelConfig, PrivacyConfig, Role, RunConfig
 from roiae.contract import TrainTask
 from roiae.data.site_data import FrameSet, SiteData
 from roiae.hardware import resolve
@@ -48,7 +48,7 @@ def mapped(file: Path, frames: int) -> FrameSet:
 
 def site(name: str, train: int, validation: int, state: Path) -> Site:
     data = SiteData(frame_set(train), frame_set(validation), (), fingerprint=name)
-    return Site(name, Role.SOURCE, data, PrivacyConfig(), state / name)
+    return Site(name, Role.SOURCE, data, PrivacyConfig(), state / name, minimum=MinimumConfig(frames=1, subjects=1))
 
 
 def network(side: int = 256) -> Autoencoder:

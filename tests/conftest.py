@@ -14,7 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from roiae.config import ModelConfig, PrivacyConfig, Role
+from roiae.config import MinimumConfig, ModelConfig, PrivacyConfig, Role
 from roiae.contract import Arrays, TrainTask
 from roiae.data.phantom import SCANNERS, write_hospital
 from roiae.data.site_data import FrameSet, SiteData
@@ -37,8 +37,11 @@ TINY = {
     "train.learning_rate": 1e-4,  # of eight latent numbers more training leaves under four
     "privacy.min_subjects": 10,
     "privacy.min_scored_frames": 2,
+    "minimum.frames": 1,
+    "minimum.subjects": 1,
     "shift.k": 20,
 }
+ANY = MinimumConfig(frames=1, subjects=1)  # of frames and subjects behind what leaves
 REAL_FRAMES = Path(__file__).parents[2] / "shared" / "data" / "nt"
 
 
@@ -75,12 +78,18 @@ def frame_set() -> Callable[[int, int], FrameSet]:
 
 @pytest.fixture
 def make_site(frame_set: Callable[[int, int], FrameSet], tmp_path: Path) -> Callable[..., Site]:
-    """A site in memory: (name, training frames, validation frames, role)."""
+    """A site in memory: (name, training frames, validation frames, role, minimum behind what leaves)."""
 
-    def make(name: str, train: int = 6, validation: int = 3, role: Role = Role.SOURCE) -> Site:
+    def make(
+        name: str,
+        train: int = 6,
+        validation: int = 3,
+        role: Role = Role.SOURCE,
+        minimum: MinimumConfig = ANY,
+    ) -> Site:
         seed = sum(name.encode())
         data = SiteData(frame_set(train, seed), frame_set(validation, seed + 1), (), fingerprint=name)
-        return Site(name, role, data, PrivacyConfig(), tmp_path / "sites" / name)
+        return Site(name, role, data, PrivacyConfig(), tmp_path / "sites" / name, minimum=minimum)
 
     return make
 
@@ -112,6 +121,13 @@ def train_task() -> TrainTask:
         seed=0,
         round=1,
     )
+
+
+@pytest.fixture
+def recipe(train_task: TrainTask) -> TrainTask:
+    """One round as a hospital allows it: AdamW, clipped, augmented, in batches of four."""
+    allowed = {"batch_size": 4, "learning_rate": 1e-3, "optimizer": "adamw", "clip_norm": 1.0, "augment": True}
+    return train_task.model_copy(update=allowed)
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
-"""A hospital's folder: its settings, its key, what the coordinator gave it, and what it has sent.
+"""A hospital's folder: its settings, its keys, what the coordinator gave it, and what it has sent.
 
-site.yaml    what this hospital has decided              kit.json, ca.crt  the federation, once joined
-key          the private key; it never leaves            ledger.jsonl      a line for everything that left
-NAME.pub     the public key, to send to the coordinator  state/, log/      what the service keeps for itself
+site.yaml            what this hospital has decided       kit.json, ca.crt  the federation, once joined
+reply.key, node.key  the private keys; they never leave   ledger.jsonl      a line for everything that left
+NAME.pub             the public ones, to be sent          state/, log/      what the service keeps for itself
 """
 
 import re
@@ -11,16 +11,18 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
+from roiae.certificates import certificate_key, load_certificate
 from roiae.commented_yaml import commented_yaml
 from roiae.config import Role, descriptions
 from roiae.errors import ConfigError, DataError, SetupError
 from roiae.files import write_atomically
 from roiae.folders import new_folder, require_folder
-from roiae.keys import PrivateKey, create_key, fingerprint, load_private, public_line
+from roiae.keys import PrivateKey, PublicKey, SiteKeys, create_key, load_private, read_public
 from roiae.kit import CA_CERTIFICATE, KIT_JSON, Kit, parse_kit, read_kit
 from roiae_client.site_config import SITE_CONFIG, SiteConfig, read_site_config
 
-KEY, LEDGER, STATE, LOG = "key", "ledger.jsonl", "state", "log"
+REPLY_KEY, NODE_KEY = "reply.key", "node.key"
+LEDGER, STATE, LOG = "ledger.jsonl", "state", "log"
 DATA = "data"  # in the hospital's folder, where none is named
 
 _HEAD = """\
@@ -36,7 +38,7 @@ class ClientFolder:
 
     @classmethod
     def create(cls, path: Path, name: str, data: Path | None) -> "ClientFolder":
-        """A new hospital with a key of its own, in a folder that is absent or empty.
+        """A new hospital with keys of its own, in a folder that is absent or empty.
 
         Args:
             data: the folder with manifest.csv and its images; None for a new `data` in the hospital's folder.
@@ -55,8 +57,8 @@ class ClientFolder:
         with new_folder(path, SITE_CONFIG):
             for folder in (STATE, LOG, *(() if data else (DATA,))):
                 (path / folder).mkdir()
-            key = create_key(path / KEY)
-            write_atomically(path / f"{name}.pub", f"{public_line(key.public_key(), name)}\n".encode())
+            keys = SiteKeys(*(create_key(path / key).public_key() for key in (REPLY_KEY, NODE_KEY)))
+            write_atomically(path / f"{name}.pub", keys.lines(name).encode())
             write_atomically(path / SITE_CONFIG, _site_yaml(config).encode())
         return cls.open(path)
 
@@ -71,11 +73,15 @@ class ClientFolder:
         return cls(path, read_site_config(path))
 
     @property
-    def key(self) -> Path:
-        return self.path / KEY
+    def reply_key(self) -> Path:
+        return self.path / REPLY_KEY
 
     @property
-    def public_key(self) -> Path:
+    def node_key(self) -> Path:
+        return self.path / NODE_KEY
+
+    @property
+    def public_keys(self) -> Path:
         return self.path / f"{self.config.name}.pub"
 
     @property
@@ -95,20 +101,50 @@ class ClientFolder:
         return self.path / LOG
 
     def private_key(self) -> PrivateKey:
-        """
+        """The one that signs replies; the other is Flower's alone.
+
         Raises:
             SetupError: the key is missing, open to others, or not a site's key.
         """
-        return load_private(self.key)
+        return load_private(self.reply_key)
+
+    @property
+    def keys(self) -> SiteKeys:
+        """The public halves of both private keys.
+
+        Raises:
+            SetupError: as `private_key`, or they do not belong together, as a rotation that was killed leaves them.
+        """
+        keys = SiteKeys(*(load_private(path).public_key() for path in (self.reply_key, self.node_key)))
+        if self.public_keys.exists() and read_public(self.public_keys)[0] != keys:
+            raise SetupError(
+                f"{self.path}: {REPLY_KEY}, {NODE_KEY} and {self.public_keys.name} do not belong together: a rotation "
+                f"was cut short, or a file is of another one. Type `roiae-client rotate {self.path}`."
+            )
+        return keys
 
     @property
     def fingerprint(self) -> str:
-        """Of the site's own key, as the coordinator has to see it.
+        """Of both keys, as the coordinator has to see it.
 
         Raises:
-            SetupError: as `private_key`.
+            SetupError: as `keys`.
         """
-        return fingerprint(self.private_key().public_key())
+        return self.keys.fingerprint
+
+    @property
+    def ca_key(self) -> PublicKey:
+        """Of the federation that was joined.
+
+        Raises:
+            SetupError: its certificate is missing or damaged.
+        """
+        path = self.ca_certificate
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise SetupError(f"{path}: cannot be read ({error.strerror}). Join again with the kit.") from error
+        return certificate_key(load_certificate(content, path), path)
 
     @property
     def joined(self) -> bool:
@@ -120,7 +156,8 @@ class ClientFolder:
         """What the coordinator said when this hospital joined.
 
         Raises:
-            SetupError: the hospital has not joined, or its key was rotated since.
+            SetupError: the hospital has not joined, its keys were rotated since, or the kit's request key is not the
+                federation's.
         """
         path = self.path / KIT_JSON
         if not self.joined or not self.ca_certificate.exists():
@@ -129,10 +166,11 @@ class ClientFolder:
                 f"`roiae-client join {self.path} KIT --ca-fingerprint F` with the kit that the coordinator sent."
             )
         kit = parse_kit(path.read_bytes(), path)
+        kit.require_request_key(self.ca_key, path)
         if kit.site_fingerprint != self.fingerprint:
             raise SetupError(
-                f"{self.path}: the key was rotated, and the coordinator's kit is for the one before. "
-                f"Send {self.public_key.name} to the coordinator, and join again with the new kit."
+                f"{self.path}: the keys were rotated, and the coordinator's kit is for the ones before. "
+                f"Send {self.public_keys.name} to the coordinator, and join again with the new kit."
             )
         return kit
 
@@ -143,7 +181,7 @@ class ClientFolder:
             ca_fingerprint: as the coordinator read it out.
 
         Raises:
-            SetupError: the kit is damaged, not the coordinator's, or not for this hospital, its key or its role.
+            SetupError: the kit is damaged, not the coordinator's, or not for this hospital, its keys or its role.
         """
         sealed = read_kit(kit_path)
         kit = sealed.unseal(ca_fingerprint)
@@ -164,17 +202,22 @@ class ClientFolder:
         return kit
 
     def rotate(self) -> None:
-        """Make a new key and put it in the old one's place once it is whole; the old one is gone then.
+        """Make new keys and put them in the old ones' place once they are whole; the old ones are gone then.
+
+        The .pub file is written last: until then it does not fit the private keys, and `keys` says so.
 
         Raises:
             SetupError: the folder cannot be written.
         """
-        coming = self.key.with_name(f"{KEY}.new")
+        places = (self.reply_key, self.node_key)
+        coming = [path.with_name(f"{path.name}.new") for path in places]
         try:
-            coming.unlink(missing_ok=True)  # of a rotation that was killed: never in use
-            key = create_key(coming)
-            coming.replace(self.key)
-            write_atomically(self.public_key, f"{public_line(key.public_key(), self.config.name)}\n".encode())
+            for path in coming:
+                path.unlink(missing_ok=True)  # of a rotation that was killed: never in use
+            keys = SiteKeys(*(create_key(path).public_key() for path in coming))
+            for new, old in zip(coming, places, strict=True):
+                new.replace(old)
+            write_atomically(self.public_keys, keys.lines(self.config.name).encode())
         except OSError as error:
             raise SetupError(f"{self.path}: cannot be written ({error.strerror}). Then rotate again.") from error
 
@@ -186,8 +229,8 @@ class ClientFolder:
             )
         if kit.site_fingerprint != self.fingerprint:
             raise SetupError(
-                f"{path}: is for another key ({kit.site_fingerprint}) than this hospital's ({self.fingerprint}). "
-                f"Send {self.public_key} to the coordinator, who types `roiae-server add-site … --replace`."
+                f"{path}: is for other keys ({kit.site_fingerprint}) than this hospital's ({self.fingerprint}). "
+                f"Send {self.public_keys} to the coordinator, who types `roiae-server add-site … --replace`."
             )
         if self.config.role not in (None, kit.role):
             raise SetupError(
@@ -213,5 +256,6 @@ class ClientFolder:
 
 def _site_yaml(config: SiteConfig) -> str:
     settings = config.model_dump(mode="json")
-    settings["limits"]["requests"].sort()
+    for chosen in ("requests", "optimizers"):
+        settings["limits"][chosen].sort()
     return commented_yaml(_HEAD, settings, dict(descriptions(SiteConfig)))

@@ -1,7 +1,7 @@
 """The one function through which anything leaves a hospital.
 
-What is asked is checked, done, written into the ledger, sealed, and only then handed over. Whatever goes wrong, what
-leaves is a `Reason`; the text stays in this machine's log.
+What is asked is checked, its signature first, then done, written into the ledger, sealed, and only then handed over.
+Whatever goes wrong, what leaves is a `Reason`; the text stays in this machine's log.
 """
 
 import logging
@@ -14,16 +14,29 @@ import numpy as np
 import torch
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from roiae.contract import TASKS, Arrays, Reply, Request, TrainTask, parse_task
-from roiae.envelope import IDENTIFY, ROIAE, Ask, Envelope, seal
-from roiae.errors import Reason, RefusalError
+from roiae.config import Role
+from roiae.contract import TASKS, Arrays, EvaluateTask, Reply, Request, TrainTask, parse_task
+from roiae.envelope import IDENTIFY, ROIAE, Ask, Envelope, Greeting, seal
+from roiae.errors import LedgerError, Reason, RefusalError
+from roiae.hardware import prepare_process
 from roiae.kit import PROTOCOL
-from roiae.site import Site
+from roiae.rounding import SPEED_DIGITS, significant
+from roiae.shift.latents import digest
+from roiae.shift.register import open_register
+from roiae.signed_request import SignedAsk
+from roiae.site import NO_GUARD, Guard, Site
+from roiae.text import shown
 from roiae.upload import packed_reply
+from roiae_client.blind import blind_ms_ssim
+from roiae_client.capacity import Capacity
+from roiae_client.gate import Doorbell, Gate, Trusted
 from roiae_client.ledger import Head, Ledger
-from roiae_client.policy import check_data, check_task, clip_update
+from roiae_client.policy import check_task, clip_update
 from roiae_client.site_config import SiteConfig
+from roiae_client.spending import NOTHING_READ, Asked, Spent
+from roiae_client.weights_history import Received, WeightsHistory
 
+WEIGHTS = "state/weights"  # in the hospital's folder
 UNKNOWN = "unknown"  # stands in the ledger for a kind of request that is none
 Answer = tuple[Envelope, bytes, Reply | None]  # with the signature of both
 log = logging.getLogger(__name__)
@@ -34,6 +47,7 @@ class HospitalDesk:
 
     Args:
         key: the site's own; seals every reply.
+        trusted: whose requests are answered.
         open_site: the site at a model's image size in px; called when first needed, and its site is kept.
         withdrawn: whether the site has left the federation; then every request is refused.
     """
@@ -42,6 +56,7 @@ class HospitalDesk:
         self,
         config: SiteConfig,
         key: ec.EllipticCurvePrivateKey,
+        trusted: Trusted,
         ledger: Ledger,
         open_site: Callable[[int, SiteConfig], Site],
         withdrawn: Callable[[], bool] = lambda: False,
@@ -53,69 +68,152 @@ class HospitalDesk:
         self._withdrawn = withdrawn
         self._threads = config.threads or torch.get_num_threads()
         self._sites: dict[int, Site] = {}
+        self._blindness: dict[int, float] = {}  # by the model's side, as the sites
         self._turn = threading.Lock()
+        self._gate, self._doorbell = Gate(config.name, trusted, ledger), Doorbell()
+        self._capacity = Capacity(config)
+        self._history = WeightsHistory(ledger.folder / WEIGHTS, config.limits)
 
-    def answer(self, kind: str, ask: Ask, task_json: str, arrays: Arrays) -> Answer:
+    def answer(self, kind: str, signed: SignedAsk, task_json: str, arrays: Arrays) -> Answer:
         """The envelope, its signature, and the reply where there is one.
 
         A line that cannot be written takes the reply with it: what leaves then is `site-failed` and the last good head.
         """
         with self._turn:
-            reason, reply = self._outcome(kind, ask, task_json, arrays)
+            ask = signed.ask
             try:
-                head = self._ledger.append(
-                    run=ask.run,
-                    request=ask.request,
-                    kind=kind if kind == IDENTIFY or kind in TASKS else UNKNOWN,
-                    reason=reason,
-                    arrays=reply.arrays if reply else {},
-                    metrics=reply.metrics if reply else (),
-                )
+                self._gate.check(kind, signed, task_json, arrays)
+                claimed = self._unknown_head(ask)
+            except RefusalError as refusal:
+                return self._sealed(kind, ask, refusal.reason, None, self._turned_away(kind, refusal))
+            except (OSError, LedgerError):
+                log.exception("what a request brings could not be written down, so it is not answered")
+                return self._sealed(kind, ask, Reason.SITE_FAILED, None, self._ledger.head)
+            reason, reply, asked = self._outcome(kind, ask.run, claimed, task_json, arrays)
+            try:
+                head = self._written(kind, ask, reason, reply, claimed, asked)
                 return self._sealed(kind, ask, reason, reply, head)
             except Exception:
                 log.exception("no line could be written into the ledger, or no seal made, so no answer leaves")
-                return self._sealed(kind, ask, Reason.SITE_FAILED.value, None, self._ledger.head)
+                return self._sealed(kind, ask, Reason.SITE_FAILED, None, self._ledger.head)
 
-    def _outcome(self, kind: str, ask: Ask, task_json: str, arrays: Arrays) -> tuple[str, Reply | None]:
+    def decline(self, kind: str, greeting: Greeting) -> Answer:
+        """To a request of another protocol: that it is another, and nothing else."""
+        message = f"its roiae {greeting.roiae} speaks protocol {greeting.protocol}, ours {ROIAE} {PROTOCOL}"
+        with self._turn:
+            head = self._turned_away(kind, RefusalError(Reason.WRONG_VERSION, message))
+            return self._sealed(kind, greeting, Reason.WRONG_VERSION, None, head)
+
+    def note_unread(self, kind: str, refusal: RefusalError) -> None:
+        """Of a request that does not even say which it is: nothing of ours is signed for it."""
+        with self._turn:
+            self._turned_away(kind, refusal)
+
+    def _turned_away(self, kind: str, refusal: RefusalError) -> Head:
+        """A line now and then, without a word that a stranger may have chosen."""
+        if self._doorbell.ring(refusal.reason):
+            log.warning("%s request turned away: %s", shown(kind, 40), shown(refusal, 400))
+            try:
+                return self._written(kind, None, refusal.reason, None)
+            except (OSError, LedgerError):
+                log.exception("no line could be written into the ledger")
+        return self._ledger.head
+
+    def _written(
+        self,
+        kind: str,
+        ask: Ask | None,
+        reason: str,
+        reply: Reply | None,
+        claimed: Head | None = None,
+        asked: Asked = NOTHING_READ,
+    ) -> Head:
+        counted = self._doorbell.counted
+        head = self._ledger.append(
+            run=ask.run if ask else "",
+            request=ask.request if ask else "",
+            kind=kind if kind == IDENTIFY or kind in TASKS else UNKNOWN,
+            reason=reason,
+            arrays=reply.arrays if reply else {},
+            metrics=reply.metrics if reply else (),
+            claimed=claimed,
+            turned_away=counted,
+            asked=asked,
+        )
+        self._doorbell.written(counted)
+        return head
+
+    def _unknown_head(self, ask: Ask) -> Head | None:
+        """The ledger head that the coordinator says it has seen, if this ledger never had it."""
+        seen = Head(ask.acknowledged_lines, ask.acknowledged_head)
+        if self._ledger.acknowledge(seen):
+            return None
+        log.error("%s", seen.unknown)
+        return seen
+
+    def _outcome(
+        self, kind: str, run: str, claimed: Head | None, task_json: str, arrays: Arrays
+    ) -> tuple[str, Reply | None, Asked]:
+        asked = NOTHING_READ
         try:
-            self._admit(ask)
-            return "", self._reply(kind, task_json, arrays)
+            if self._withdrawn():
+                raise RefusalError(Reason.WITHDRAWN, "this site has withdrawn from the federation")
+            if claimed:
+                raise RefusalError(Reason.BAD_REQUEST, "it comes with a ledger head that is not ours")
+            if kind == IDENTIFY:
+                return "", Reply(self._config.limits.as_numbers(), {}, seconds=0.0), asked
+            request = self._request(kind, task_json, arrays)
+            asked = _asked(request)
+            return "", self._reply(run, request, asked), asked
         except RefusalError as refusal:
-            log.warning("%r request refused: %s", kind, refusal)
-            return refusal.reason.value, None
+            log.warning("%s request refused: %s", shown(kind, 40), shown(refusal, 800))
+            return refusal.reason.value, None, replace(asked, passes=0)
         except Exception:
-            log.exception("%r request failed", kind)
-            return Reason.SITE_FAILED.value, None
+            log.exception("%s request failed", shown(kind, 40))
+            return Reason.SITE_FAILED.value, None, replace(asked, passes=0)
 
-    def _admit(self, ask: Ask) -> None:
-        if self._withdrawn():
-            raise RefusalError(Reason.WITHDRAWN, "this site has withdrawn from the federation")
-        self._ledger.acknowledge(Head(ask.acknowledged_lines, ask.acknowledged_head))
-        if ask.protocol != PROTOCOL:
-            message = f"the coordinator's roiae {ask.roiae} speaks protocol {ask.protocol}, ours {ROIAE} {PROTOCOL}"
-            raise RefusalError(Reason.WRONG_VERSION, message)
-        if self._ledger.answered(ask.request):
-            raise RefusalError(Reason.ALREADY_ANSWERED, f"request {ask.request} is in the ledger")
-
-    def _reply(self, kind: str, task_json: str, arrays: Arrays) -> Reply:
-        began = time.perf_counter()
-        if kind == IDENTIFY:
-            return Reply({}, {}, seconds=0.0)
+    def _request(self, kind: str, task_json: str, arrays: Arrays) -> Request:
         if kind not in TASKS:
             raise RefusalError(Reason.BAD_REQUEST, "there is no such kind of request")
-        task = parse_task(kind, task_json)
-        check_task(task, self._config.limits)
-        task = task.model_copy(update={"threads": self._threads})
+        return Request(parse_task(kind, task_json).model_copy(update={"threads": self._threads}), arrays)
+
+    def _reply(self, run: str, request: Request, asked: Asked) -> Reply:
+        """First what the request alone tells, then what this machine can do, then the weights, and the frames last."""
+        began = time.perf_counter()
+        task, arrays, spent = request.task, request.arrays, self._ledger.spending.of(run)
+        check_task(task, self._config.limits, spent)
+        prepare_process(task.threads)
+        self._capacity.check(task)
+        guard = self._on_course(run, request, asked.weights, spent)
         site = self._site(task.model.image_size)
-        check_data(task, site.data, self._config.limits)
-        request = Request(task, arrays)
-        reply = site.answer(request)
+        if asked.weights:
+            self._note(site, asked.weights)
+        reply = site.answer(request, guard)
         if isinstance(task, TrainTask):
             reply = replace(reply, arrays=self._clipped(arrays, reply.arrays))
         reply = packed_reply(request, reply)
         if not all(np.isfinite(array).all() for array in reply.arrays.values()):
             raise RefusalError(Reason.NOT_FINITE, "the answer's arrays hold NaN or infinity")
-        return replace(reply, seconds=time.perf_counter() - began)
+        return replace(reply, seconds=significant(time.perf_counter() - began, SPEED_DIGITS))
+
+    def _on_course(self, run: str, request: Request, weights: str, spent: Spent) -> Guard:
+        """A held-out site trains on nothing, and so has no history: minima, budgets and rounding are what it has."""
+        if not isinstance(request.task, TrainTask | EvaluateTask) or self._config.role is Role.HELD_OUT:
+            return NO_GUARD
+        frames = self._capacity.frames
+        return self._history.admit(Received(run, request.task, request.arrays, weights, spent, frames, self._blind))
+
+    def _blind(self) -> float:
+        """Of the site that is open: one size of frames at a time."""
+        ((side, site),) = self._sites.items()
+        if side not in self._blindness:
+            self._blindness = {side: blind_ms_ssim(site.data)}
+        return self._blindness[side]
+
+    def _note(self, site: Site, weights: str) -> None:
+        subjects = {"train": site.data.train.subjects, "validation": site.data.validation.subjects}
+        with open_register(site.state) as register:
+            register.note_answer(weights, site.data.fingerprint, subjects, self._config.limits.min_subjects)
 
     def _clipped(self, sent: Arrays, trained: Arrays) -> Arrays:
         bound = self._config.limits.max_update_norm
@@ -126,19 +224,30 @@ class HospitalDesk:
 
     def _site(self, image_size: int) -> Site:
         if image_size not in self._sites:
-            self._sites = {image_size: self._open_site(image_size, self._config)}
+            site = self._open_site(image_size, self._config)
+            self._sites = {image_size: replace(site, minimum=self._config.limits.minimum)}
         return self._sites[image_size]
 
-    def _sealed(self, kind: str, ask: Ask, reason: str, reply: Reply | None, head: Head) -> Answer:
+    def _sealed(self, kind: str, said: Greeting | Ask, reason: str, reply: Reply | None, head: Head) -> Answer:
         envelope = Envelope(
             site=self._config.name,
-            run=ask.run,
-            request=ask.request,
+            run=said.run,
+            request=said.request,
             kind=kind,
-            reason=reason,
+            reason=str(reason),
             roiae=ROIAE,
             protocol=PROTOCOL,
             ledger_lines=head.lines,
             ledger_head=head.hash,
         )
         return envelope, seal(self._key, envelope, reply), reply
+
+
+def _asked(request: Request) -> Asked:
+    match request.task:
+        case TrainTask() as task:
+            return Asked(digest(request.arrays), task.round, task.local_epochs)
+        case EvaluateTask():
+            return Asked(digest(request.arrays))
+        case _:
+            return NOTHING_READ

@@ -22,11 +22,13 @@ from roiae.doctor import (
     passed,
     warned,
 )
-from roiae.errors import ConfigError, DataError
+from roiae.errors import ConfigError, DataError, LedgerError, SetupError
 from roiae.kit import CA_CERTIFICATE, KIT_JSON
-from roiae_client.client_folder import KEY
+from roiae_client.client_folder import LEDGER, NODE_KEY, REPLY_KEY, ClientFolder
+from roiae_client.ledger import LedgerReader
+from roiae_client.loosened import loosened
 from roiae_client.reach import Coordinator, check_reach
-from roiae_client.site_config import read_site_config
+from roiae_client.site_config import Limits, read_site_config
 
 
 def register(app: typer.Typer) -> None:
@@ -48,7 +50,9 @@ def examine(folder: Path) -> Iterator[Finding]:
         yield failed(f"{folder}: no such folder", "roiae-client init makes one")
         return
     yield check_own_folder(folder)
-    yield check_private(folder / KEY)
+    yield check_private(folder / REPLY_KEY)
+    yield check_private(folder / NODE_KEY)
+    yield check_ledger(folder / LEDGER)
     yield check_versions()
     try:
         config = read_site_config(folder)
@@ -57,9 +61,31 @@ def examine(folder: Path) -> Iterator[Finding]:
         bundle = None
     else:
         yield check_device(config.device)
+        yield from check_limits(config.limits)
         yield from check_data(config.data)
         bundle = config.ca_bundle
     yield from _coordinator(folder, bundle)
+
+
+def check_ledger(path: Path) -> Finding:
+    """Every line is as it was written, and the coordinator has seen none that is not here."""
+    try:
+        reader = LedgerReader(path)
+        lines = sum(1 for _ in reader)
+    except (LedgerError, SetupError) as error:
+        return failed(str(error), "docs/LEDGER.md says how to go on")
+    if reader.claimed:
+        return failed(f"ledger: {reader.claimed.unknown}", "compare with what the coordinator has: docs/LEDGER.md")
+    return passed(f"ledger: {lines} lines, as they were written")
+
+
+def check_kit(folder: Path) -> Finding:
+    """The kit is for this hospital's keys, and the federation's CA certified its request key."""
+    try:
+        number = ClientFolder.open(folder).kit.request_key.number
+    except (ConfigError, SetupError) as error:
+        return failed(str(error), "roiae-client join again, with the coordinator's kit")
+    return passed(f"kit: for this hospital's keys, with request key {number} of the federation's CA")
 
 
 def check_device(device: Device = "auto") -> Finding:
@@ -83,6 +109,15 @@ def check_device(device: Device = "auto") -> Finding:
     threads = torch.get_num_threads()
     what = f"device: CPU, {threads} threads"
     return passed(what) if threads > 1 else warned(what, "a second core halves the time of a round")
+
+
+def check_limits(limits: Limits) -> Iterator[Finding]:
+    """What this site gives away by limits that it has loosened."""
+    sentences = list(loosened(limits))
+    if not sentences:
+        yield passed("limits: as shipped, or tighter")
+    for sentence in sentences:
+        yield warned(f"limits: {sentence}", "put it back in site.yaml, or keep it as this hospital's own decision")
 
 
 def check_data(folder: Path, model: ModelConfig | None = None) -> Iterator[Finding]:
@@ -133,5 +168,6 @@ def _coordinator(folder: Path, bundle: Path | None) -> Iterator[Finding]:
     if isinstance(authority, Finding):
         yield authority
         return
+    yield check_kit(folder)
     yield check_expiry("the federation's CA certificate", authority[0].not_valid_after_utc, "ask for a new kit")
     yield from check_reach(coordinator)

@@ -1,6 +1,8 @@
 """What would leave this hospital: every allowed request, answered here and sent nowhere."""
 
 import math
+import secrets
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from roiae.calibration import EQUAL
-from roiae.config import Role, RunConfig
+from roiae.config import Role, RunConfig, flatten
 from roiae.contract import (
     TASKS,
     Arrays,
@@ -32,16 +34,21 @@ from roiae.contract import (
 from roiae.envelope import NO_LINES, ROIAE, Ask
 from roiae.kit import PROTOCOL
 from roiae.model import Autoencoder
+from roiae.request_key import RequestCertificate
 from roiae.shift.group import Group
 from roiae.shift.knn import LEAST_PROTOTYPE_SUBJECTS
 from roiae.shift.latents import digest, encode, encoder_arrays, load_encoder
 from roiae.shift.messages import about, tell_statistics
+from roiae.signed_request import MOST_SECONDS, RequestSigner, SignedAsk, content_bytes
 from roiae.site import Site
 from roiae.training import arrays_of
 from roiae_client.desk import HospitalDesk
+from roiae_client.gate import Trusted
 from roiae_client.ledger import Ledger, LedgerReader, Line
-from roiae_client.site_config import SiteConfig
+from roiae_client.loosened import loosened, what_limits_stop
+from roiae_client.site_config import Limits, SiteConfig
 
+_DRY_RUN = "dry-run"  # names the run and its federation
 _ARM: ShiftArm = "phase1"
 _NAMED = 2  # arrays of an answer that are named one by one
 _RUN = RunConfig()
@@ -63,11 +70,14 @@ def dry_run(config: SiteConfig, open_site: Callable[[int, SiteConfig], Site], co
         questions = _Questions(site)
         path = Path(folder) / "ledger.jsonl"
         ledger = Ledger(path)
-        desk = HospitalDesk(config, ec.generate_private_key(ec.SECP384R1()), ledger, lambda side, config: site)
+        signer, trusted = _coordinator()
+        key = ec.generate_private_key(ec.SECP384R1())
+        desk = HospitalDesk(questions.known_to(config), key, trusted, ledger, lambda side, config: site)
         for kind in [kind for kind in TASKS if kind in config.limits.requests]:
             status.update(f"answering {kind}")
             task, arrays = questions.of(kind)
-            _, _, reply = desk.answer(kind, _ask(), task.model_dump_json(), arrays)
+            signed = _signed(signer, site.name, kind, task.model_dump_json(), arrays)
+            _, _, reply = desk.answer(kind, signed, task.model_dump_json(), arrays)
             if reply:
                 questions.hear(reply.arrays)
         ledger.close()
@@ -77,7 +87,27 @@ def dry_run(config: SiteConfig, open_site: Callable[[int, SiteConfig], Site], co
         norm = math.hypot(*(array["norm"] for array in line.arrays))
         table.add_row(line.kind, _left(line), f"{line.bytes:,}", f"{norm:.4g}" if line.arrays else "")
     console.print(table)
+    _print_limits(console, config.limits)
     console.print("Nothing was sent. Every request that `limits.requests` does not name is refused.", highlight=False)
+
+
+def _print_limits(console: Console, limits: Limits) -> None:
+    """Every limit, what it is and what it stops; and what is given away by those that were loosened."""
+    own = dict(flatten(limits.model_dump()))
+    table = Table("limit", "here", "what it is for", box=None, pad_edge=False)
+    for name, stops in what_limits_stop():
+        table.add_row(name, _shown(own[name]), stops)
+    console.print()
+    console.print(table)
+    for sentence in loosened(limits):
+        console.print(f"Loosened: {sentence}", highlight=False, markup=False, soft_wrap=True)
+    console.print()
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, frozenset | tuple):
+        return ", ".join(sorted(value)) or "none"
+    return str(value).lower() if isinstance(value, bool) else f"{value}"
 
 
 class _Questions:
@@ -110,6 +140,11 @@ class _Questions:
                 return ProbeTask(**self._asked, step=1), self._encoder | self._statistics
             case _:
                 return ScoreTask(**self._asked, k=_RUN.shift.k, step=None), self._encoder | self._statistics
+
+    def known_to(self, config: SiteConfig) -> SiteConfig:
+        """The settings of a site that has trained on the weights before, as a scored model's sources have."""
+        limits = config.limits.model_copy(update={"start_models": (digest(self._weights),)})
+        return config.model_copy(update={"limits": limits})
 
     def hear(self, arrays: Arrays) -> None:
         """What the site has answered, as far as later requests carry it."""
@@ -165,15 +200,28 @@ class _Questions:
         return told
 
 
-def _ask() -> Ask:
-    return Ask(
-        run="dry-run",
+def _coordinator() -> tuple[RequestSigner, Trusted]:
+    """Keys of a federation that is there for these requests alone."""
+    ca, key = (ec.generate_private_key(ec.SECP384R1()) for _ in range(2))
+    certificate = RequestCertificate.issue(ca, _DRY_RUN, 1, key.public_key())
+    return RequestSigner(key, certificate), Trusted(_DRY_RUN, ca.public_key(), certificate)
+
+
+def _signed(signer: RequestSigner, site: str, kind: str, task_json: str, arrays: Arrays) -> SignedAsk:
+    now = int(time.time())
+    ask = Ask(
+        site=site,
+        run=_DRY_RUN,
         request=uuid.uuid4().hex,
         roiae=ROIAE,
         protocol=PROTOCOL,
+        issued=now,
+        expires=now + MOST_SECONDS,
+        nonce=secrets.token_hex(32),
         acknowledged_lines=0,
         acknowledged_head=NO_LINES,
     )
+    return signer.sign(ask, content_bytes(kind, task_json, arrays))
 
 
 def _left(line: Line) -> str:

@@ -1,4 +1,4 @@
-"""`roiae-client init`, `join` and `rotate`: a hospital's key, and the federation it is for."""
+"""`roiae-client init`, `join` and `rotate`: a hospital's keys, and the federation it is for."""
 
 from pathlib import Path
 from typing import Annotated
@@ -23,15 +23,15 @@ def init(
         Path | None, typer.Option(help="The folder with manifest.csv and its images; DIR/data without it.")
     ] = None,
 ) -> None:
-    """Make a hospital's folder: its settings and its key. Nothing is sent anywhere."""
+    """Make a hospital's folder: its settings and its keys. Nothing is sent anywhere."""
     site = ClientFolder.create(folder, name, data)
     typer.echo(
-        f"{folder} is ready. The private key in it never leaves this machine. The fingerprint of this hospital's key:\n"
+        f"{folder} is ready. The private keys in it never leave this machine. The fingerprint of both keys:\n"
         f"\n  {site.fingerprint}\n"
         "\nNext:\n"
         f"1. Read {folder / SITE_CONFIG} and change what this hospital does not allow. Its images: {site.config.data}\n"
-        f"2. Send {site.public_key} to the coordinator, and compare the fingerprint over the telephone.\n"
-        f"3. The coordinator types   roiae-server add-site DIR {site.public_key.name} --role source\n"
+        f"2. Send {site.public_keys} to the coordinator, and compare the fingerprint over the telephone.\n"
+        f"3. The coordinator types   roiae-server add-site DIR {site.public_keys.name} --role source\n"
         f"   (or --role held-out), sends back {name}.kit.zip, and reads out the CA's fingerprint F.\n"
         f"4. Here again              roiae-client join {folder} {name}.kit.zip --ca-fingerprint F"
     )
@@ -54,17 +54,17 @@ def join(
 
 
 def rotate(folder: Folder) -> None:
-    """Make a new key in the old one's place; the coordinator has to enrol it before this hospital takes part again."""
+    """Make new keys in the old ones' place; the coordinator has to enrol them before this hospital takes part again."""
     site = ClientFolder.open(folder)
     site.rotate()
     role = site.config.role or "source|held-out"
     name = site.config.name
     typer.echo(
-        "The old key is gone. The fingerprint of the new one:\n"
+        "The old keys are gone. The fingerprint of the new ones:\n"
         f"\n  {site.fingerprint}\n"
         "\nNext:\n"
-        f"1. Send {site.public_key} to the coordinator, and compare the fingerprint over the telephone.\n"
-        f"2. The coordinator types   roiae-server add-site DIR {site.public_key.name} --role {role} --replace\n"
+        f"1. Send {site.public_keys} to the coordinator, and compare the fingerprint over the telephone.\n"
+        f"2. The coordinator types   roiae-server add-site DIR {site.public_keys.name} --role {role} --replace\n"
         f"   and sends back {name}.kit.zip.\n"
         f"3. Here again              roiae-client join {folder} {name}.kit.zip --ca-fingerprint F\n"
         f"4. If it was running       end it as it was started, then roiae-client start {folder}"

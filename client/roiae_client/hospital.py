@@ -7,6 +7,7 @@ from roiae.site import Site, SiteFolder
 from roiae_client.checked import require_unchanged
 from roiae_client.client_folder import ClientFolder
 from roiae_client.desk import HospitalDesk
+from roiae_client.gate import Trusted
 from roiae_client.ledger import Ledger
 from roiae_client.service_state import ServiceState
 from roiae_client.site_config import SiteConfig
@@ -15,14 +16,15 @@ from roiae_client.site_config import SiteConfig
 def open_desk(folder: ClientFolder) -> HospitalDesk:
     """
     Raises:
-        SetupError: the key cannot be used.
+        SetupError: the keys cannot be used, or the hospital has not joined.
         LedgerError: the ledger is not what was written.
         ServiceError: another process has the ledger.
     """
-    state = ServiceState(folder.state)
+    state, kit = ServiceState(folder.state), folder.kit
     return HospitalDesk(
         folder.config,
         folder.private_key(),
+        Trusted(kit.federation, folder.ca_key, kit.request_key),
         Ledger(folder.ledger),
         lambda image_size, config: open_site(folder, image_size, config),
         withdrawn=lambda: state.withdrawn,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from roiae_client.ledger import Line
 
-_WIDTH = 160  # of a table that goes into a file or a pipe
+_WIDTH = 240  # of a table that goes into a file or a pipe
 _ASKED = {
     "train": "train the model on our frames",
     "evaluate": "measure the model's quality here",
@@ -21,6 +21,7 @@ _ASKED = {
     "query.probe": "one step of the provenance probe, sealed likewise",
     "query.scores": "domain-shift scores of our frames",
     "query.identify": "which site and version this is",
+    "request-key": "to know the coordinator's new key by its CA",
     "unfinished": "a line that a crash cut short",
     "unknown": "something unknown",
 }
@@ -46,16 +47,23 @@ def ledger(
         raise SetupError(f"{folder}: holds neither {LEDGER} nor {SITE_CONFIG}. Give the folder that `init` made.")
     reader = LedgerReader(path)
     shown: deque[Line] = deque(maxlen=last)
-    answers = refusals = leaving = 0
+    answers = refusals = turned_away = leaving = 0
+    claims = []
     for line in reader:
         shown.append(line)
         leaving += line.bytes
         answers += line.reason == "" and line.request != ""
         refusals += line.reason != ""
+        turned_away += line.turned_away
+        claims += [line.claimed] if line.claimed else []
     console = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else _WIDTH)
     if not verify:
         console.print(_table(shown))
     console.print(f"{answers} answers and {refusals} refusals, {decimal(leaving)} of arrays and numbers in all.")
+    if turned_away:
+        console.print(f"{turned_away} more requests were turned away without a line: nobody vouched for them.")
+    if claims:
+        console.print(f"{len(claims)} times {claims[-1].unknown}.")
     if reader.unfinished:
         console.print("The last line is unfinished: it is being written, or its reply never left.")
     if verify:
@@ -70,21 +78,35 @@ def _table(lines: "Iterable[Line]") -> "Table":
     from rich.filesize import decimal
     from rich.table import Table
 
+    from roiae.text import shown
+
     table = Table(box=None, pad_edge=False)
-    for heading in ("line", "when (UTC)", "what was asked", "what left", "bytes"):
+    for heading in ("line", "when (UTC)", "what was asked", "of weights", "what left", "bytes"):
         table.add_column(heading, justify="right" if heading in ("line", "bytes") else "left", overflow="fold")
     for line in lines:
         when = line.time.removesuffix("+00:00").replace("T", " ")
-        table.add_row(str(line.n), when, _ASKED.get(line.kind, line.kind), _left(line), decimal(line.bytes))
+        asked, left = shown(_asked(line), 60), shown(_left(line))
+        table.add_row(str(line.n), when, asked, line.weights, left, decimal(line.bytes))
     return table
 
 
+def _asked(line: "Line") -> str:
+    asked = _ASKED.get(line.kind, line.kind)
+    return f"{asked}, round {line.round}" if line.round else asked
+
+
 def _left(line: "Line") -> str:
+    from roiae.envelope import IDENTIFY
+
+    if line.request_key:
+        return f"nothing: key {line.request_key.number} signs requests"
     if line.set_aside or line.reason:
         return f"nothing: {line.reason or 'its reply never left'}"
+    if line.kind == IDENTIFY:
+        return "its name, version and limits"
     parts = [
         f"{len(of)} {noun if len(of) > 1 else noun.removesuffix('s')}"
         for of, noun in ((line.arrays, "arrays"), (line.metrics, "numbers"))
         if of
     ]
-    return " and ".join(parts) or "its name and version"
+    return " and ".join(parts)

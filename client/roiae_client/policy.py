@@ -1,60 +1,80 @@
 """What this site allows, whatever a coordinator asks: every bound is in its own `site.yaml`."""
 
 import math
+from collections.abc import Iterator
+from typing import cast
 
 import numpy as np
-import torch
 
-from roiae.contract import Arrays, Request, Task, TrainTask
-from roiae.data.site_data import SiteData
+from roiae.calibration import WEIGHT_RANGE
+from roiae.contract import TASKS, Arrays, Task, TrainTask
 from roiae.errors import Reason, RefusalError
-from roiae.model import Autoencoder
-from roiae_client.site_config import Limits
+from roiae_client.site_config import Limits, RequestKind
+from roiae_client.spending import Spent
+
+# As no honest run asks for; beyond these, all but one batch's share of an update would be lost beside something known.
+MOST_WEIGHT_DECAY = 1.0
+MOST_PROXIMAL_MU = 1.0
 
 
-def check_task(task: Task, limits: Limits) -> None:
+def check_task(task: Task, limits: Limits, spent: Spent) -> None:
     """
+    Args:
+        spent: what the run has been answered, from the ledger.
+
     Raises:
-        RefusalError: `not-allowed` for a request, a number of local epochs, or a size of model or batch that this site
-            does not allow.
+        RefusalError: `not-allowed` for a request or a setting of it that this site does not allow, `budget-spent` for
+            one more than the run may make.
     """
-    kind = Request(task, {}).kind
+    kind = kind_of(task)
     if kind not in limits.requests:
-        raise _not_allowed(f"a {kind} request", "requests", sorted(limits.requests))
-    if isinstance(task, TrainTask) and task.local_epochs > limits.max_local_epochs:
-        raise _not_allowed(f"{task.local_epochs} local epochs", "max_local_epochs", limits.max_local_epochs)
-    if task.batch_size > limits.max_batch_size:
-        raise _not_allowed(f"a batch of {task.batch_size} frames", "max_batch_size", limits.max_batch_size)
-    side = task.model.image_size
-    if side > limits.max_image_size:
-        raise _not_allowed(f"frames of {side}×{side} px", "max_image_size", limits.max_image_size)
-    with torch.device("meta"):  # counts without a byte of memory
-        parameters = sum(parameter.numel() for parameter in Autoencoder(**task.model.model_dump()).parameters())
-    if parameters > limits.max_parameters:
-        raise _not_allowed(f"a model of {parameters} parameters", "max_parameters", limits.max_parameters)
+        raise _not_allowed(f"a {kind} request", f"limits.requests is {sorted(limits.requests)}")
+    if isinstance(task, TrainTask):
+        for asked, bound in _beyond(task, limits):
+            raise _not_allowed(asked, bound)
+    _check_budget(kind, task, limits, spent)
 
 
-def check_data(task: Task, data: SiteData, limits: Limits) -> None:
-    """Enough frames, subjects and steps stand behind an update.
-
-    Raises:
-        RefusalError: `no-frames`, `few-subjects`, or `not-allowed` for too few optimiser steps.
-    """
-    if not isinstance(task, TrainTask):
-        return
-    frames, subjects = len(data.train), len(set(data.train.subjects))
-    if frames < limits.min_frames:
-        message = f"{frames} training frames; limits.min_frames is {limits.min_frames}"
-        raise RefusalError(Reason.NO_FRAMES, message)
-    if subjects < limits.min_subjects:
-        message = f"{subjects} training subjects; limits.min_subjects is {limits.min_subjects}"
-        raise RefusalError(Reason.FEW_SUBJECTS, message)
-    steps = task.local_epochs * math.ceil(frames / task.batch_size)
-    if steps < limits.min_local_steps:
-        raise _not_allowed(f"an update of {steps} local steps", "min_local_steps", limits.min_local_steps)
+def kind_of(task: Task) -> RequestKind:
+    return cast(RequestKind, next(kind for kind, of in TASKS.items() if type(task) is of))
 
 
-def clip_update(sent: Arrays, trained: Arrays, max_norm: float | None) -> tuple[Arrays, float]:
+def _beyond(task: TrainTask, limits: Limits) -> Iterator[tuple[str, str]]:
+    """What a training asks for beyond this site's recipe, and what the recipe says of it."""
+    if task.optimizer not in limits.optimizers:
+        yield f"the optimiser {task.optimizer}", f"limits.optimizers is {sorted(limits.optimizers)}"
+    if task.learning_rate > limits.max_learning_rate:
+        yield f"a learning rate of {task.learning_rate:g}", f"limits.max_learning_rate is {limits.max_learning_rate:g}"
+    if task.batch_size < limits.min_batch_size:
+        yield f"batches of {task.batch_size}", f"limits.min_batch_size is {limits.min_batch_size}"
+    if task.clip_norm is None or task.clip_norm > limits.max_clip_norm:
+        yield f"gradients clipped at {task.clip_norm}", f"limits.max_clip_norm is {limits.max_clip_norm:g}"
+    if limits.require_augmentation and not task.augment:
+        yield "training without augmentation", "limits.require_augmentation is true"
+    if task.local_epochs > limits.max_local_epochs:
+        yield f"{task.local_epochs} local epochs", f"limits.max_local_epochs is {limits.max_local_epochs}"
+    least, most = WEIGHT_RANGE
+    if not all(least <= weight <= most for weight in task.weights.values()) or max(task.weights.values()) < 1:
+        yield f"loss weights {task.weights}", f"each lies between {least:g} and {most:g}, and one of them is 1 or more"
+    if task.weight_decay > MOST_WEIGHT_DECAY:
+        yield f"a weight decay of {task.weight_decay:g}", f"at most {MOST_WEIGHT_DECAY:g} is allowed"
+    if task.proximal_mu > MOST_PROXIMAL_MU:
+        yield f"a proximal weight of {task.proximal_mu:g}", f"at most {MOST_PROXIMAL_MU:g} is allowed"
+
+
+def _check_budget(kind: RequestKind, task: Task, limits: Limits, spent: Spent) -> None:
+    if spent.runs_besides >= limits.max_runs:
+        raise _spent(f"{spent.runs_besides} other runs have been answered", f"max_runs is {limits.max_runs}")
+    if spent.requests[kind] >= limits.max_requests.of(kind):
+        name = kind.removeprefix("query.")
+        said = f"max_requests.{name} is {limits.max_requests.of(kind)}"
+        raise _spent(f"{spent.requests[kind]} {kind} requests of this run have been answered", said)
+    if isinstance(task, TrainTask) and spent.passes + task.local_epochs > limits.max_passes:
+        asked = f"{task.local_epochs} passes more than the {spent.passes} of this run so far"
+        raise _spent(asked, f"max_passes is {limits.max_passes}")
+
+
+def clip_update(sent: Arrays, trained: Arrays, max_norm: float) -> tuple[Arrays, float]:
     """Arrays whose update, the difference to what was sent, is no longer than the bound over all arrays together.
 
     Returns:
@@ -67,12 +87,16 @@ def clip_update(sent: Arrays, trained: Arrays, max_norm: float | None) -> tuple[
     norm = math.sqrt(sum(float(np.square(difference).sum()) for difference in update.values()))
     if not math.isfinite(norm):
         raise RefusalError(Reason.NOT_FINITE, "the weights after training hold NaN or infinity")
-    if max_norm is None or norm <= max_norm:
+    if norm <= max_norm:
         return trained, norm
     scale = max_norm / norm
     clipped = {name: (sent[name] + scale * update[name]).astype(array.dtype) for name, array in trained.items()}
     return clipped, norm
 
 
-def _not_allowed(asked: str, limit: str, bound: object) -> RefusalError:
-    return RefusalError(Reason.NOT_ALLOWED, f"asked for {asked}; this site's limits.{limit} is {bound}")
+def _not_allowed(asked: str, bound: str) -> RefusalError:
+    return RefusalError(Reason.NOT_ALLOWED, f"asked for {asked}; at this site {bound}")
+
+
+def _spent(what: str, bound: str) -> RefusalError:
+    return RefusalError(Reason.BUDGET_SPENT, f"{what}; this site's limits.{bound}")

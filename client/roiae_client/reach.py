@@ -16,6 +16,7 @@ from urllib.request import getproxies, proxy_bypass
 from cryptography import x509
 
 from roiae.doctor import Finding, check_clock, check_expiry, failed, passed, warned
+from roiae.text import shown
 
 _FLEET, _CONTROL = "/v1/fleet/pull-messages", "/v1/control/list-runs"
 _OLD_TLS = {"UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION", "WRONG_SSL_VERSION", "NO_PROTOCOLS_AVAILABLE"}
@@ -208,7 +209,7 @@ def _end(tls: ssl.SSLSocket) -> datetime:
 
 def _untrusted(coordinator: Coordinator, error: ssl.SSLCertVerificationError) -> Finding:
     seen = _unverified(coordinator)
-    issuer = seen.issuer.rfc4514_string() if seen else "an issuer that was not shown again"
+    issuer = shown(seen.issuer.rfc4514_string()) if seen else "an issuer that was not shown again"
     if error.verify_code in (_WRONG_NAME, _WRONG_ADDRESS):
         return failed(
             f"TLS: the certificate is not for {coordinator.host} but for {_names(seen)}",
@@ -266,4 +267,4 @@ def _names(certificate: x509.Certificate | None) -> str:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return "none"
-    return ", ".join(str(name.value) for name in names)
+    return shown(", ".join(str(name.value) for name in names))

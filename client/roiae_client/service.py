@@ -1,13 +1,15 @@
 """`roiae-client start`: keeps a hospital's two processes up, Flower's node that connects outwards and our executor."""
 
-import os
 import sys
+from collections import deque
+from pathlib import Path
 
 from roiae.files import write_atomically
-from roiae.service import free_port, new_secret, only_one
+from roiae.service import new_secret, only_one, socket_folder
 from roiae.supervisor import Service, Supervisor
 from roiae_client.client_folder import ClientFolder
 from roiae_client.flower.command import NOT_LET_IN, supernode_command
+from roiae_client.ledger import LedgerReader
 from roiae_client.service_state import ServiceState
 
 LOCK = "service.lock"  # in state/
@@ -17,12 +19,14 @@ def start(folder: ClientFolder) -> None:
     """Serve until the process is ended.
 
     Raises:
-        SetupError: the hospital has not joined, or its key was rotated since.
+        SetupError: the hospital has not joined, or its keys were rotated since.
+        LedgerError: the ledger is not what was written, so that nothing would be answered.
         ServiceError: it is served already.
     """
     kit, state = folder.kit, ServiceState(folder.state)
     taken = f"{folder.path}: is served by another process already. Stop that one first."
-    with only_one(folder.state / LOCK, taken):
+    with only_one(folder.state / LOCK, taken), socket_folder() as sockets:
+        deque(LedgerReader(folder.ledger), maxlen=0)
         new_secret(state.secret)
         state.forget()
         said: tuple[bool, bool] | None = None
@@ -35,22 +39,20 @@ def start(folder: ClientFolder) -> None:
             return True
 
         def services() -> list[Service]:
-            # A new port for every start: what took the old one in between may keep it.
-            return _services(folder, f"{kit.host}:{kit.port}", state, free_port())
+            return _services(folder, f"{kit.host}:{kit.port}", state, sockets / "supernode")
 
         # Together: neither can go on with a request that the other has lost.
         with Supervisor(services(), folder.log, together=services) as supervisor:
             supervisor.run(tick)
 
 
-def _services(folder: ClientFolder, superlink: str, state: ServiceState, port: int) -> list[Service]:
+def _services(folder: ClientFolder, superlink: str, state: ServiceState, socket: Path) -> list[Service]:
     bundle = folder.config.ca_bundle.read_bytes() if folder.config.ca_bundle else b""
     roots = folder.state / "roots.pem"
     write_atomically(roots, folder.ca_certificate.read_bytes() + bundle)
-    node = supernode_command(superlink, folder.key, roots, state.secret, port, state.heard)
-    here = ",".join(filter(None, (os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), "127.0.0.1")))
-    home = {"FLWR_HOME": str((folder.state / "flwr").resolve()), "NO_PROXY": here, "no_proxy": here}
-    executor = (sys.executable, "-m", "roiae_client.flower.executor", str(folder.path), str(port))
+    node = supernode_command(superlink, folder.node_key, roots, state.secret, socket, state.heard)
+    home = {"FLWR_HOME": str((folder.state / "flwr").resolve())}
+    executor = (sys.executable, "-m", "roiae_client.flower.executor", str(folder.path), str(socket))
     quiet = {**home, "FLWR_LOG_LEVEL": "ERROR"}  # the executor's log has our own lines
     return [
         Service("node", node, home, idle=lambda code: code == NOT_LET_IN),

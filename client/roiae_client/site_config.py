@@ -1,11 +1,12 @@
 """`site.yaml`: what a hospital has decided about its own part; nothing that a coordinator sends can change it."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from roiae.config import Device, PrivacyConfig, Role, read_settings
+from roiae.config import Device, MinimumConfig, PrivacyConfig, Role, flatten, read_settings
+from roiae.envelope import Digest
 from roiae.errors import ConfigError
 from roiae.kit import Name
 
@@ -20,23 +21,85 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+OptimizerName = Literal["adamw", "sgd"]
+
+# Settings of an earlier site.yaml, and what to write instead.
+REPLACED = {
+    "limits.max_image_size": "leave it out: limits.max_hours_per_request and the memory that is free bound a task",
+    "limits.max_parameters": "leave it out: limits.max_hours_per_request and the memory that is free bound a task",
+    "limits.max_batch_size": "leave it out: the memory that is free bounds a task",
+    "limits.min_local_steps": "limits.min_frames and limits.min_batch_size, which bound one frame's share",
+}
+
+
+class MaxRequests(_Section):
+    """Requests of each kind that one run may make; one that is asked again because its answer was lost counts again."""
+
+    train: int = Field(200, ge=0, description="stops weights that are changed a little at a time, over many updates")
+    evaluate: int = Field(12, ge=0, description="stops questions that are put together to one frame's value")
+    keys: int = Field(6, ge=0, description="stops a scoring that is begun again and again")
+    statistics: int = Field(6, ge=0, description="stops sums over nearly the same latents")
+    probe: int = Field(120, ge=0, description="stops a probe that never ends")
+    scores: int = Field(6, ge=0, description="stops scores that are put together to one frame's latent")
+
+    def of(self, kind: RequestKind) -> int:
+        return int(getattr(self, kind.removeprefix("query.")))
+
+
 class Limits(_Section):
-    """What this site answers, and to what extent."""
+    """What this site answers, and to what extent: each limit names the attack that it stops."""
 
     requests: frozenset[RequestKind] = Field(
         frozenset(ALLOWED_BY_DEFAULT),
-        description="what is answered; query.keys, .statistics, .probe and .scores may be added, see docs/SHIFT.md",
+        description="stops statistics and scores of latents; query.keys, .statistics, .probe and .scores may be added, "
+        "see docs/SHIFT.md",
     )
-    max_local_epochs: int = Field(10, ge=1, description="passes over the training split in one round")
-    min_frames: int = Field(20, ge=1, description="training frames below which nothing is trained")
-    min_subjects: int = Field(10, ge=1, description="training subjects below which nothing is trained")
-    min_local_steps: int = Field(
-        5, ge=1, description="optimiser steps behind an update; fewer would show single frames"
+    optimizers: frozenset[OptimizerName] = Field(
+        frozenset({"adamw"}),
+        description="stops sgd, whose update is the plain sum of what each frame asks for, so that one can be read off",
     )
-    max_image_size: int = Field(512, ge=192, description="side of the model's square, px")
-    max_parameters: int = Field(20_000_000, ge=1, description="size of the model; the default one has 3 million")
-    max_batch_size: int = Field(64, ge=1, description="frames a step, which sets how much memory is needed")
-    max_update_norm: float | None = Field(100.0, gt=0, description="L2 norm an update is clipped to; null for none")
+    max_learning_rate: float = Field(
+        0.003, gt=0, description="stops one step from outgrowing all others, so that the update is one batch's alone"
+    )
+    min_batch_size: int = Field(4, ge=1, description="stops a step on a single frame, whose gradient shows the frame")
+    max_clip_norm: float = Field(
+        1.0, gt=0, description="stops one batch from outgrowing all others; a request without clipping is refused"
+    )
+    require_augmentation: bool = Field(
+        True, description="stops training on the frames as they are: each is flipped, shifted and dimmed by chance"
+    )
+    max_local_epochs: int = Field(10, ge=1, description="stops one update from learning the frames by heart")
+    max_passes: int = Field(
+        400, ge=1, description="over the training split in one run; stops weights that are led away a little at a time"
+    )
+    max_requests: MaxRequests = MaxRequests()
+    max_runs: int = Field(20, ge=1, description="stops a coordinator that begins a new run when a budget is spent")
+    min_frames: int = Field(20, ge=1, description="behind every number that leaves; stops one that speaks of one frame")
+    min_subjects: int = Field(10, ge=1, description="as min_frames; stops a number that speaks of one patient")
+    max_hours_per_request: float = Field(
+        4.0, gt=0, description="stops a task that would keep this machine busy, by a forecast from one step"
+    )
+    max_update_norm: float = Field(
+        20.0,
+        gt=0,
+        description="L2 norm an update is clipped to, and that weights move in a round; stops weights made by hand",
+    )
+    start_models: tuple[Digest, ...] = Field(
+        (),
+        description="digests of weights that are trained on wherever they come from; none stops all made by hand",
+    )
+
+    def as_numbers(self) -> dict[str, float]:
+        """As the handshake tells them, so that a coordinator sees before the first round what would be refused."""
+        numbers = {f"limits.requests.{kind}": 1.0 for kind in self.requests}
+        numbers |= {f"limits.optimizers.{name}": 1.0 for name in self.optimizers}
+        for name, value in flatten(self.model_dump(exclude={"requests", "optimizers", "start_models"})):
+            numbers[f"limits.{name}"] = float(value)
+        return dict(sorted(numbers.items()))
+
+    @property
+    def minimum(self) -> MinimumConfig:
+        return MinimumConfig(frames=self.min_frames, subjects=self.min_subjects)
 
 
 class SiteConfig(_Section):
@@ -71,7 +134,14 @@ def read_site_config(folder: Path) -> SiteConfig:
     try:
         config = SiteConfig.model_validate(settings)
     except ValidationError as error:
-        problems = (f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
-        raise ConfigError(f"{path}: " + "; ".join(problems) + ". docs/HOSPITAL.md lists the settings.") from None
+        problems = "; ".join(map(_explained, error.errors()))
+        raise ConfigError(f"{path}: {problems}. docs/HOSPITAL.md lists the settings.") from None
     bundle = (folder / config.ca_bundle).resolve() if config.ca_bundle else None
     return config.model_copy(update={"data": (folder / config.data).resolve(), "ca_bundle": bundle})
+
+
+def _explained(problem: Any) -> str:
+    key = ".".join(map(str, problem["loc"]))
+    if key in REPLACED:
+        return f"{key}: is no longer a setting; {REPLACED[key]}"
+    return f"{key}: {problem['msg']}"

@@ -23,7 +23,7 @@ def show_status(folder: ClientFolder, console: Console) -> None:
         f"{kit.site}, {kit.role} of {kit.federation} at {kit.host}:{kit.port}",
         f"connected: {_connection(state)}",
         f"request: {_activity(state)}",
-        _leaving(folder),
+        *_leaving(folder),
         f"certificates: the federation's CA good for {days_left(folder.ca_certificate.read_bytes())} days, "
         f"{_coordinators_certificate(folder)}",
     ]
@@ -69,7 +69,9 @@ def _activity(state: ServiceState) -> str:
     return f"{activity.request}, " + (f"answered {seconds} ago" if activity.done else f"in hand for {seconds}")
 
 
-def _leaving(folder: ClientFolder) -> str:
-    answered = [line for line in LedgerReader(folder.ledger) if not line.reason]
-    sent = sum(line.bytes for line in answered)
-    return f"left so far: {len(answered)} answers, {sent / 1e6:.1f} MB; `roiae-client ledger {folder.path}` lists them"
+def _leaving(folder: ClientFolder) -> list[str]:
+    reader = LedgerReader(folder.ledger)
+    answered = [line.bytes for line in reader if line.request and not line.reason]
+    said = f"left so far: {len(answered)} answers, {sum(answered) / 1e6:.1f} MB"
+    lines = [f"{said}; `roiae-client ledger {folder.path}` lists them"]
+    return [*lines, f"LEDGER: {reader.claimed.unknown}"] if reader.claimed else lines

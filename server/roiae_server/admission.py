@@ -9,6 +9,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from roiae.border import peers_fault
+from roiae.bounds import MOST_SCORED
 from roiae.contract import GRADIENT, NUM_EXAMPLES, SHIFT_ARMS, VALIDATION, Arrays, Reply, TrainTask, check_arrays
 from roiae.errors import Reason, RefusalError
 from roiae.metrics import Evaluation, Quality
@@ -21,11 +23,34 @@ from roiae.shift.wire import from_arrays, has, to_arrays
 Metrics = dict[str, float]
 Admit = Callable[[Reply], Metrics]
 
-MOST_FRAMES = 10_000_000  # that one site scores
+MOST_NUMBER = 1e15  # of a metric: sums over a million frames are far below
+MOST_SCORE = 1e30  # of an array's numbers: their squares add up to a finite number
+MOST_SECONDS = 1e7  # of one site's work on one request
+MAGNITUDES = (1e-9, 1e9)  # of a term's gradient
+
+
+def admitted(reply: Reply, admit: Admit) -> Metrics:
+    """What `admit` makes of a signed reply, whose numbers are such as can be added, written and drawn.
+
+    Raises:
+        RefusalError: `bad-metrics` for a number beyond all that is measured; `bad-request` where `admit` cannot read
+            the reply, whatever it raises; as `admit`.
+    """
+    with peers_fault("a reply's numbers"):
+        if not 0 <= reply.seconds <= MOST_SECONDS:
+            raise RefusalError(Reason.BAD_METRICS, f"a reply took {reply.seconds:g} seconds")
+        if any(MOST_NUMBER < abs(number) < math.inf for number in reply.metrics.values()):
+            raise RefusalError(Reason.BAD_METRICS, f"a number is beyond {MOST_NUMBER:g}")
+        metrics = admit(reply)
+        if any(float(np.abs(array).max(initial=0)) > MOST_SCORE for array in reply.arrays.values()):
+            raise RefusalError(Reason.BAD_METRICS, f"an array has a number beyond {MOST_SCORE:g}")
+        return metrics
 
 
 def admit_update(reply: Reply, task: TrainTask, expected: Arrays, max_frames: int) -> Metrics:
     """An answer to `train`: arrays of the expected layout, what was asked of each term, the quality of the received.
+
+    A site with too few validation frames tells nothing of that quality.
 
     Args:
         max_frames: training frames that the update may be weighed with.
@@ -36,10 +61,14 @@ def admit_update(reply: Reply, task: TrainTask, expected: Arrays, max_frames: in
         sums[name.removeprefix(VALIDATION)] = metrics.pop(name)
     measured = {f"{GRADIENT}{term}" for term in task.weights} if task.measure else set()
     _check_numbers(metrics, {NUM_EXAMPLES, "frames_a_second", "loss", *task.weights, *measured})
+    if not all(MAGNITUDES[0] <= metrics[name] <= MAGNITUDES[1] for name in measured):
+        raise RefusalError(Reason.BAD_METRICS, "a gradient magnitude is zero, negative or beyond all that is measured")
+    if metrics["frames_a_second"] < 0:
+        raise RefusalError(Reason.BAD_METRICS, "a negative number of frames a second")
     if metrics[NUM_EXAMPLES] > max_frames:
-        message = f"the reply counts {metrics[NUM_EXAMPLES]:.0f} training frames, more than {max_frames}"
+        message = f"the reply counts {metrics[NUM_EXAMPLES]:g} training frames, more than {max_frames}"
         raise RefusalError(Reason.MANY_FRAMES, message)
-    means = _means(Quality.from_sums(sums))
+    means = _means(Quality.from_sums(sums)) if sums else {}
     return metrics | {f"{VALIDATION}{name}": mean for name, mean in means.items()}
 
 
@@ -89,11 +118,12 @@ def admit_probe(reply: Reply) -> Metrics:
 def admit_scores(reply: Reply, arms: Sequence[str]) -> Metrics:
     """An answer to `query.scores`: a number a frame for each score that could be had, and the probe's reading."""
     frames = reply.metrics.get("frames", 0)
-    if set(reply.metrics) != {"frames"} or not 1 <= frames <= MOST_FRAMES or frames % 1:
+    if set(reply.metrics) != {"frames"} or not 1 <= frames <= MOST_SCORED or frames % 1:
         raise RefusalError(Reason.BAD_METRICS, "expected the number of frames that were scored")
     expected: Arrays = {}
     for arm in arms:
-        scores = {name: np.zeros(int(frames)) for name in (f"{arm}/scores.mahalanobis", f"{arm}/scores.knn")}
+        of_each = np.broadcast_to(0.0, int(frames))  # takes no memory, whatever number of frames is claimed
+        scores = dict.fromkeys((f"{arm}/scores.mahalanobis", f"{arm}/scores.knn"), of_each)
         expected |= {name: array for name, array in scores.items() if name in reply.arrays}
         if f"{arm}/scores.mahalanobis" in reply.arrays:
             expected[f"{arm}/shrinkage"] = np.zeros(())
@@ -128,4 +158,6 @@ def _check_numbers(metrics: Mapping[str, float], names: set[str]) -> None:
 def _means(quality: Quality) -> Metrics:
     if quality.frames < 1:
         raise RefusalError(Reason.NO_FRAMES, "the reply counts no evaluated frames")
+    if quality.frames > MOST_SCORED:
+        raise RefusalError(Reason.MANY_FRAMES, f"the reply counts more than {MOST_SCORED} evaluated frames")
     return quality.means()

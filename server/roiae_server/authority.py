@@ -65,6 +65,16 @@ class Authority:
             raise SetupError(f"{pki}: {CA_KEY} is not the key of {CA_CERTIFICATE}. Restore both from one backup.")
         return cls(key, certificate)
 
+    @staticmethod
+    def load_key(pki: Path) -> PublicKey:
+        """The CA's public key, from its certificate alone.
+
+        Raises:
+            SetupError: the certificate is missing or damaged.
+        """
+        path = pki / CA_CERTIFICATE
+        return certificate_key(load_certificate(_read(path), path), path)
+
     @property
     def pem(self) -> bytes:
         return self.certificate.public_bytes(Encoding.PEM)

@@ -1,4 +1,6 @@
-"""A copy of what a coordinator cannot make again: the CA, the list of sites, and the runs, also while one goes on.
+"""A copy of what a coordinator cannot make again: its keys, the sites and their ledger heads, and the runs.
+
+It can be taken while a run goes on.
 
 A run's state.json names the checkpoint and the length of rounds.jsonl that it stands for. So the state is taken first,
 then what it names; whatever was written later is cut off when the run is opened, as after a crash.
@@ -16,6 +18,7 @@ from roiae.errors import SetupError
 from roiae_server.coordinator_folder import (
     COORDINATOR,
     FEDERATION,
+    HEARD,
     KITS,
     LOG,
     PKI,
@@ -66,6 +69,8 @@ def _add_all(archive: tarfile.TarFile, folder: CoordinatorFolder) -> None:
     with folder.locked():
         for name in (COORDINATOR, FEDERATION, SITES):
             archive.add(folder.path / name, arcname=name)
+        if (folder.path / HEARD).exists():  # else nobody was heard from yet
+            _add_bytes(archive, HEARD, (folder.path / HEARD).read_bytes())  # a run may replace it meanwhile
         for name in (PKI, KITS):
             archive.add(folder.path / name, arcname=name, filter=_finished)
     for name in (RUNS, SUPERLINK, LOG):

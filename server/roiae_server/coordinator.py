@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 from rich.console import Console
 
+from roiae.bounds import largest_reply
 from roiae.cli import log_as_a_service, run_app
 from roiae.errors import QuorumError, ServiceError
 from roiae.training import initial_arrays
@@ -25,6 +26,7 @@ from roiae_server.flower.session import flower_run
 from roiae_server.flower.superlink import Control
 from roiae_server.opening import open_run
 from roiae_server.progress import RunProgress
+from roiae_server.reply_size import write_reply_size
 from roiae_server.run_folder import RunFolder
 
 RETRY_SECONDS = (5.0, 300.0)  # before a step that lacked its quorum is tried again: first, and at most
@@ -32,30 +34,31 @@ RETRY_SECONDS = (5.0, 300.0)  # before a step that lacked its quorum is tried ag
 log = logging.getLogger(__name__)
 
 
-def coordinate(folder: CoordinatorFolder, name: str, port: int, serve: bool, console: Console) -> None:
+def coordinate(folder: CoordinatorFolder, name: str, socket: Path, serve: bool, console: Console) -> None:
     """Wait for the quorum, then do all steps of the run that are not done yet.
 
     Args:
         name: of the run.
-        port: of the SuperLink on loopback.
+        socket: of the SuperLink.
         serve: go on keeping up the enrolment and the status when the run is done.
 
     Raises:
         RoiaeError: what a person has to mend. A quorum that is lost meanwhile is waited for instead.
     """
     run = open_run(folder, name)
-    address, ca = f"127.0.0.1:{port}", folder.ca_certificate.read_bytes()
-    control = Control(address, ca)
+    write_reply_size(folder.superlink, largest_reply(run.config.model, len(run.state.sites)))
+    control = Control(socket)
     try:
         control.wait_until_up()
-        directory = SiteDirectory(folder, control, run.state.id)
+        directory, signer = SiteDirectory(folder, control, run.state.id), folder.load_signer()
         with Board(folder, directory, run) as board:
             wait = RETRY_SECONDS[0]
             while run.state.status != "done":
                 board.wait_for_quorum()
                 try:
-                    with flower_run(control, address, ca, (folder.superlink / "secret").read_bytes()) as grid:
-                        _drive(run, NetworkTransport(grid, directory, Patience.of(run), run.sources), board, console)
+                    with flower_run(control, socket, (folder.superlink / "secret").read_bytes()) as grid:
+                        transport = NetworkTransport(grid, directory, signer, Patience.of(run), run.sources)
+                        _drive(run, transport, board, console)
                 except QuorumError as error:
                     if run.state.status == "incomplete":
                         raise
@@ -87,12 +90,12 @@ def _drive(run: RunFolder, transport: NetworkTransport, board: Board, console: C
 
 
 def main() -> None:
-    """`python -m roiae_server.coordinator DIR RUN PORT [serve]`: started by the service alone."""
-    path, name, port, *serve = sys.argv[1:]
+    """`python -m roiae_server.coordinator DIR RUN SOCKET [serve]`: started by the service alone."""
+    path, name, socket, *serve = sys.argv[1:]
     log_as_a_service()
 
     def run(prog_name: str) -> None:
-        coordinate(CoordinatorFolder.open(Path(path)), name, int(port), bool(serve), Console())
+        coordinate(CoordinatorFolder.open(Path(path)), name, Path(socket), bool(serve), Console())
 
     sys.exit(run_app(run, "roiae-server"))
 

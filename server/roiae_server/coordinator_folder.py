@@ -2,8 +2,8 @@
 
 coordinator.yaml   the federation's name and address          kits/       what was handed to each hospital
 federation.yaml    the configuration of a run                 runs/       a folder a run
-sites.json         enrolled sites: role, public key, date     superlink/  Flower's database; rebuilt from sites.json
-pki/               the CA and the coordinator's certificate   log/
+sites.json         enrolled sites: role, public keys, date    superlink/  Flower's database; rebuilt from sites.json
+pki/               CA, server's certificate, request key      log/
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,8 +20,9 @@ from roiae.config import Role, RunConfig, build_config, descriptions, read_setti
 from roiae.errors import ConfigError, ServiceError, SetupError
 from roiae.files import write_atomically
 from roiae.folders import new_folder, require_folder
-from roiae.keys import PublicKey, fingerprint, require_private_mode
+from roiae.keys import SiteKeys, require_private_mode
 from roiae.kit import PROTOCOL, Host, Kit, Name, Port, pack_kit
+from roiae.signed_request import RequestSigner
 from roiae_server.authority import (
     CA_CERTIFICATE,
     CA_KEY,
@@ -31,22 +32,15 @@ from roiae_server.authority import (
     create_pki,
     renew_server,
 )
-from roiae_server.enrolment import Enrolled, Sites, with_key, with_site, without_site
+from roiae_server.enrolment import Enrolled, Sites, with_keys, with_site, without_site
+from roiae_server.federation_key import REQUEST_KEY, load_signer, read_certificate, renew_request_key
+from roiae_server.federation_yaml import federation_yaml
 
 COORDINATOR, FEDERATION, SITES = "coordinator.yaml", "federation.yaml", "sites.json"
+HEARD = "heard.json"  # ledger heads and versions, as hospitals' replies said them
 PKI, KITS, RUNS, SUPERLINK, LOG = "pki", "kits", "runs", "superlink", "log"
 LOCK = ".lock"
 LOCK_PATIENCE = 10.0  # seconds; a command holds the lock for a few hundredths of one
-
-# What a coordinator looks at before the first run; every other setting has its default until it is added by hand.
-_SHOWN = {
-    "control": False,
-    "phase1": {"rounds", "local_epochs"},
-    "phase2": {"rounds", "local_epochs"},
-    "strategy": {"name"},
-    "federation": {"quorum", "deadline", "grace"},
-    "privacy": {"min_subjects"},
-}
 
 
 class CoordinatorConfig(BaseModel):
@@ -57,10 +51,6 @@ class CoordinatorConfig(BaseModel):
     federation: Name = Field(description="the federation's name; fixed, because the CA carries it")
     host: Host = Field(description="name or address that hospitals connect to; after a change: renew, and new kits")
     port: Port = Field(8443, description="the one public port; after a change: new kits")
-    superlink_port: Port | None = Field(
-        None,
-        description="where nginx, in our gateway's place, looks for the SuperLink on loopback; else null",
-    )
 
 
 _SITES = TypeAdapter(dict[Name, Enrolled])
@@ -96,6 +86,7 @@ class CoordinatorFolder:
         folder = cls(path, _check_config(read_settings(path / COORDINATOR), path / COORDINATOR))
         require_private_mode(folder.ca_key)
         require_private_mode(folder.server_key)
+        require_private_mode(folder.request_key)
         return folder
 
     @property
@@ -113,6 +104,10 @@ class CoordinatorFolder:
     @property
     def server_certificate(self) -> Path:
         return self.path / PKI / SERVER_CERTIFICATE
+
+    @property
+    def request_key(self) -> Path:
+        return self.path / PKI / REQUEST_KEY
 
     @property
     def pki(self) -> Path:
@@ -155,28 +150,28 @@ class CoordinatorFolder:
         except (OSError, ValidationError) as error:
             raise SetupError(f"{path}: cannot be used ({type(error).__name__}). Restore it from a backup.") from error
 
-    def add_site(self, name: str, role: Role, key: PublicKey) -> Path:
+    def add_site(self, name: str, role: Role, keys: SiteKeys) -> Path:
         """Enrol a site and return its kit.
 
         Raises:
-            SetupError: the name is impossible or taken, another site has this key, or a held-out site exists already.
+            SetupError: the name is impossible or taken, another site has one of these keys, or a held-out site exists.
             ServiceError: another command holds the folder.
         """
         with self._changing():
-            return self._enrol(with_site(self.sites, name, role, key), name)
+            return self._enrol(with_site(self.sites, name, role, keys), name)
 
-    def replace_key(self, name: str, role: Role, key: PublicKey) -> Path:
-        """Exchange an enrolled site's key, or make its kit again if the key is the same; no other site is touched.
+    def replace_keys(self, name: str, role: Role, keys: SiteKeys) -> Path:
+        """Exchange an enrolled site's keys, or make its kit again if they are the same; no other site is touched.
 
         Raises:
-            SetupError: no such site, it has another role, or another site has this key.
+            SetupError: no such site, it has another role, or another site has one of these keys.
             ServiceError: another command holds the folder.
         """
         with self._changing():
-            return self._enrol(with_key(self.sites, name, role, key), name)
+            return self._enrol(with_keys(self.sites, name, role, keys), name)
 
     def remove_site(self, name: str) -> Enrolled:
-        """Revoke a site: from now on its key is nobody's.
+        """Revoke a site: from now on its keys are nobody's.
 
         Returns:
             What was removed.
@@ -200,6 +195,32 @@ class CoordinatorFolder:
         """
         with self._changing():
             renew_server(self.pki, self.config.host)
+
+    def renew_request_key(self) -> int:
+        """A new key that signs requests, with the next number; a hospital takes it up with the first that it signs.
+
+        The kits are made again with it, for those who join later: no hospital that has joined needs its own again.
+
+        Returns:
+            Its number.
+
+        Raises:
+            SetupError: the CA or the present key's certificate cannot be used.
+            ServiceError: another command holds the folder.
+        """
+        with self._changing():
+            number = renew_request_key(self.pki, self.config.federation)
+            for name, site in self.sites.items():
+                self._write_kit(name, site)
+            return number
+
+    def load_signer(self) -> RequestSigner:
+        """What signs requests: for the run's working process alone.
+
+        Raises:
+            SetupError: key, certificate and CA cannot be used, or do not belong together.
+        """
+        return load_signer(self.pki, self.config.federation)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -233,17 +254,22 @@ class CoordinatorFolder:
 
     def _enrol(self, sites: Sites, name: str) -> Path:
         """The kit before the list: a site that is enrolled always has one."""
-        site, authority, path = sites[name], Authority.load(self.pki), self.kit_path(name)
+        path = self._write_kit(name, sites[name])
+        self._write_sites(sites)
+        return path
+
+    def _write_kit(self, name: str, site: Enrolled) -> Path:
+        authority, path = Authority.load(self.pki), self.kit_path(name)
         kit = Kit(
             protocol=PROTOCOL,
             roiae=version("roiae"),
-            **self.config.model_dump(exclude={"superlink_port"}),
+            **self.config.model_dump(),
             site=name,
             role=site.role,
-            site_fingerprint=fingerprint(site.key),
+            site_fingerprint=site.keys.fingerprint,
+            request_key=read_certificate(self.pki),
         )
         write_atomically(path, pack_kit(kit, authority.pem, authority.key))
-        self._write_sites(sites)
         return path
 
     def _write_sites(self, sites: Sites) -> None:
@@ -254,8 +280,9 @@ class CoordinatorFolder:
         for name in (PKI, KITS, RUNS, SUPERLINK, LOG):
             (self.path / name).mkdir(mode=0o700)
         create_pki(self.pki, self.config.federation, self.config.host)
+        renew_request_key(self.pki, self.config.federation)
         self._write_sites({})
-        write_atomically(self.path / FEDERATION, _federation_yaml().encode())
+        write_atomically(self.path / FEDERATION, federation_yaml().encode())
         text = commented_yaml(
             "What hospitals are told of this coordinator.",
             self.config.model_dump(),
@@ -270,18 +297,3 @@ def _check_config(settings: Mapping[str, Any], where: Path | str) -> Coordinator
     except ValidationError as error:
         problems = (f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
         raise ConfigError(f"{where}: " + "; ".join(problems).replace("Value error, ", "expected ") + ".") from None
-
-
-def _federation_yaml() -> str:
-    config = RunConfig(control=False).model_dump(mode="json")
-    shown = {
-        key: {name: config[key][name] for name in config[key] if name in wanted}
-        if isinstance(wanted, set)
-        else config[key]
-        for key, wanted in _SHOWN.items()
-    }
-    head = (
-        "The configuration of a run; docs/CONFIGURATION.md has every setting. A run keeps the one it began with.\n"
-        "Try it first on one machine:  roiae-server simulate --config federation.yaml --data DIR"
-    )
-    return commented_yaml(head, shown, dict(descriptions(RunConfig)))

@@ -2,11 +2,12 @@
 
 import json
 import logging
+import math
+import secrets
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from operator import itemgetter
 from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -14,13 +15,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from roiae.envelope import NO_LINES, ROIAE, Ask, Envelope
 from roiae.errors import Reason
 from roiae.files import write_atomically
-from roiae.keys import PublicKey, fingerprint
+from roiae.keys import PublicKey, SiteKeys
 from roiae.kit import PROTOCOL
-from roiae_server.coordinator_folder import SITES, CoordinatorFolder
+from roiae.signed_request import MOST_SECONDS
+from roiae_server.coordinator_folder import HEARD, SITES, CoordinatorFolder
 from roiae_server.flower.superlink import Control, Node
 
 log = logging.getLogger(__name__)
-HEARD = "heard.json"  # in the coordinator's folder
 NODES_SECONDS = 0.4  # for which a list of nodes is good
 
 
@@ -28,7 +29,7 @@ NODES_SECONDS = 0.4  # for which a list of nodes is good
 class Heard:
     """What a hospital's signed replies said besides their answers."""
 
-    key: str = ""  # fingerprint of the key that signed them: a hospital enrolled anew starts afresh
+    keys: str = ""  # fingerprint of the site's keys then: a hospital enrolled anew starts afresh
     roiae: str = ""
     ledger_lines: int = 0  # of the longest ledger ever seen: a ledger that has grown shorter is not what it was
     ledger_head: str = NO_LINES
@@ -52,8 +53,8 @@ class SiteDirectory:
     def __init__(self, folder: CoordinatorFolder, control: Control, run: str) -> None:
         self._folder, self._control, self._run = folder, control, run
         self._heard = read_heard(folder.path)
-        self._keys: dict[str, PublicKey] = {}
-        self._pem: dict[str, bytes] = {}  # the same keys as the SuperLink has them
+        self._keys: dict[str, SiteKeys] = {}
+        self._pem: dict[str, bytes] = {}  # node keys as the SuperLink has them
         self._stamp = -1
         self._nodes: tuple[float, dict[str, Node]] = (0.0, {})
         self._lock = threading.RLock()
@@ -65,14 +66,15 @@ class SiteDirectory:
             stamp = (self._folder.path / SITES).stat().st_mtime_ns
             if stamp == self._stamp:
                 return
-            self._keys = {name: site.key for name, site in self._folder.sites.items()}
-            self._pem = {name: _pem(key) for name, key in self._keys.items()}
+            self._keys = {name: site.keys for name, site in self._folder.sites.items()}
+            self._pem = {name: _pem(keys.node) for name, keys in self._keys.items()}
             self._control.reconcile(self._pem)
             self._stamp, self._nodes = stamp, (0.0, {})
 
     def key(self, site: str) -> PublicKey | None:
+        """That signs the site's replies; None for one that is not enrolled."""
         with self._lock:
-            return self._keys.get(site)
+            return self._keys[site].reply if site in self._keys else None
 
     def nodes(self) -> Mapping[str, Node]:
         """By site; who is registered, connected or not."""
@@ -84,26 +86,38 @@ class SiteDirectory:
                 self._nodes = (time.monotonic(), nodes)
             return nodes
 
-    def ask(self, site: str, request: str) -> Ask:
-        said = self._said(site)
+    def ask(self, site: str, request: str, seconds: float) -> Ask:
+        """
+        Args:
+            seconds: for which the request is good.
+        """
+        said, now = self._said(site), int(time.time())
         return Ask(
+            site=site,
             run=self._run,
             request=request,
             roiae=ROIAE,
             protocol=PROTOCOL,
+            issued=now,
+            expires=now + min(MOST_SECONDS, max(1, math.ceil(seconds))),
+            nonce=secrets.token_hex(32),
             acknowledged_lines=said.ledger_lines,
             acknowledged_head=said.ledger_head,
         )
 
     def heard(self, site: str, envelope: Envelope) -> None:
+        """Keep what a signed reply says, and its ledger head, if it is an answer.
+
+        A refusal moves no head: a ledger whose end was cut would grow past the missing line by its refusals alone.
+        """
         with self._lock:
             before = self._said(site)
-            lines, head = max(
-                (before.ledger_lines, before.ledger_head),
-                (envelope.ledger_lines, envelope.ledger_head),
-                key=itemgetter(0),
-            )
-            self._heard[site] = Heard(before.key, envelope.roiae, lines, head, round(time.time(), 3))
+            lines, head = before.ledger_lines, before.ledger_head
+            if not envelope.reason and envelope.ledger_lines > lines:
+                lines, head = envelope.ledger_lines, envelope.ledger_head
+            if envelope.ledger_lines < lines:
+                log.warning("%s: its ledger has %d lines, and had %d before", site, envelope.ledger_lines, lines)
+            self._heard[site] = Heard(before.keys, envelope.roiae, lines, head, round(time.time(), 3))
             content = {name: asdict(one) for name, one in sorted(self._heard.items())}
             write_atomically(self._folder.path / HEARD, json.dumps(content, indent=2).encode() + b"\n")
         if envelope.reason == Reason.WITHDRAWN:
@@ -112,11 +126,10 @@ class SiteDirectory:
             self.refresh()
 
     def _said(self, site: str) -> Heard:
-        """What was heard from the key that the site has now."""
-        key = self.key(site)
+        """What was heard since the site has its present keys."""
         said = self._heard.get(site, Heard())
-        now = fingerprint(key) if key else ""
-        return said if said.key == now else Heard(now)
+        now = self._keys[site].fingerprint if site in self._keys else ""
+        return said if said.keys == now else Heard(now)
 
 
 def _pem(key: PublicKey) -> bytes:

@@ -31,7 +31,8 @@ from roiae.doctor import (
     passed,
     warned,
 )
-from roiae.errors import ConfigError, ServiceError
+from roiae.errors import ConfigError, ServiceError, SetupError
+from roiae_server.federation_key import REQUEST_KEY, load_signer
 
 RENEW = "roiae-server renew"
 
@@ -64,9 +65,11 @@ def examine(folder: Path) -> Iterator[Finding]:
     pki = folder / "pki"
     yield check_own_folder(folder)
     yield check_private(pki / "server.key")
+    yield check_private(pki / REQUEST_KEY)
     if (pki / "ca.key").exists():  # it may be kept elsewhere
         yield check_private(pki / "ca.key")
     yield from check_certificate(pki, host)
+    yield check_request_key(pki, str(settings.get("federation")))
     yield check_host(host)
     yield check_port(port, pki / "server.crt")
     sites = read_sites(folder / "sites.json")
@@ -97,6 +100,15 @@ def check_certificate(pki: Path, host: str) -> Iterator[Finding]:
             yield failed(f"{pki / 'server.key'}: is not the certificate's key", f"restore both, or {RENEW}")
     yield check_expiry("the server's certificate", server.not_valid_after_utc, RENEW)
     yield check_expiry("the CA's certificate", ca.not_valid_after_utc, "a new federation: `init`, and new kits for all")
+
+
+def check_request_key(pki: Path, federation: str) -> Finding:
+    """The CA's certificate is of the key that signs requests."""
+    try:
+        number = load_signer(pki, federation).certificate.number
+    except SetupError as error:
+        return failed(str(error), f"restore them from one backup, or {RENEW} --request-key")
+    return passed(f"request key: number {number}, certified by the CA")
 
 
 def check_host(host: str) -> Finding:

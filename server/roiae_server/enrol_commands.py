@@ -7,7 +7,7 @@ import typer
 
 from roiae.certificates import ca_fingerprint, days_left
 from roiae.config import Role
-from roiae.keys import fingerprint, read_public
+from roiae.keys import read_public
 from roiae.kit import address_of
 from roiae_server.coordinator_folder import COORDINATOR, FEDERATION, CoordinatorFolder
 
@@ -47,18 +47,18 @@ def add_site(
     role: Annotated[Role, typer.Option(help="A held-out hospital is scored, and never trains.")],
     name: Annotated[str | None, typer.Option(help="The hospital's name, if its file has lost it.")] = None,
     replace: Annotated[
-        bool, typer.Option("--replace", help="The hospital has a new key, or needs its kit again.")
+        bool, typer.Option("--replace", help="The hospital has new keys, or needs its kit again.")
     ] = False,
 ) -> None:
-    """Enrol a hospital by its public key, and write the kit to send back to it."""
+    """Enrol a hospital by its public keys, and write the kit to send back to it."""
     coordinator = CoordinatorFolder.open(folder)
-    key, comment = read_public(public_key)
+    keys, comment = read_public(public_key)
     site = name or comment
-    kit = (coordinator.replace_key if replace else coordinator.add_site)(site, role, key)
+    kit = (coordinator.replace_keys if replace else coordinator.add_site)(site, role, keys)
     typer.echo(
         f"{site} is enrolled as {role}.\n"
         "\nCompare over the telephone, on a number you knew before: the hospital reads the first, you the second.\n"
-        f"\n  the key  {fingerprint(key)}"
+        f"\n  the keys {keys.fingerprint}"
         f"\n  the CA   {ca_fingerprint(coordinator.ca_certificate.read_bytes())}\n"
         "\nNext:\n"
         f"1. If the first differs    roiae-server remove-site {folder} {site}\n"
@@ -68,11 +68,11 @@ def add_site(
 
 
 def remove_site(folder: Folder, name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
-    """Revoke a hospital's key at once; no other hospital is touched."""
+    """Revoke a hospital's keys at once; no other hospital is touched."""
     role = CoordinatorFolder.open(folder).remove_site(name).role
     typer.echo(
-        f"{name} is removed, and its key is refused from now on. What it contributed to completed rounds stays in the "
-        "model.\n"
+        f"{name} is removed, and its keys are refused from now on. What it contributed to completed rounds stays in "
+        "the model.\n"
         "\nNext:\n"
         f"1. roiae-server status {folder}   # whether enough hospitals are left for a round\n"
         f"2. To take it back         roiae-server add-site {folder} {name}.pub --role {role}"
@@ -80,10 +80,10 @@ def remove_site(folder: Folder, name: Annotated[str, typer.Argument(metavar="NAM
 
 
 def sites(folder: Folder) -> None:
-    """List the enrolled hospitals: name, role, fingerprint of the key, date."""
+    """List the enrolled hospitals: name, role, fingerprint of the keys, date."""
     enrolled = CoordinatorFolder.open(folder).sites
     rows = [("name", "role", "fingerprint", "added")]
-    rows += [(name, str(site.role), fingerprint(site.key), f"{site.added}") for name, site in enrolled.items()]
+    rows += [(name, str(site.role), site.keys.fingerprint, f"{site.added}") for name, site in enrolled.items()]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -95,9 +95,17 @@ def sites(folder: Folder) -> None:
     )
 
 
-def renew(folder: Folder) -> None:
+def renew(
+    folder: Folder,
+    request_key: Annotated[
+        bool, typer.Option("--request-key", help="Exchange the key that signs requests, and not the certificate.")
+    ] = False,
+) -> None:
     """Issue a new server certificate from the same CA, for the host in coordinator.yaml; no hospital notices."""
     coordinator = CoordinatorFolder.open(folder)
+    if request_key:
+        _renew_request_key(coordinator)
+        return
     coordinator.renew()
     server, ca = (days_left(path.read_bytes()) for path in (coordinator.server_certificate, coordinator.ca_certificate))
     typer.echo(
@@ -105,6 +113,17 @@ def renew(folder: Folder) -> None:
         "\nNext: a coordinator that is running takes it up when it is started again; the run goes on where it was:\n"
         f"  roiae-server stop {folder}\n"
         f"  roiae-server start {folder}"
+    )
+
+
+def _renew_request_key(coordinator: CoordinatorFolder) -> None:
+    number = coordinator.renew_request_key()
+    typer.echo(
+        f"Request key {number} signs requests from the next start on, and the one before it is gone. No hospital needs "
+        "a new kit.\nEach refuses the old key once it has seen a request that is signed with the new one.\n"
+        "\nNext: start a coordinator that is running again; the run goes on where it was:\n"
+        f"  roiae-server stop {coordinator.path}\n"
+        f"  roiae-server start {coordinator.path}"
     )
 
 
@@ -116,8 +135,8 @@ def backup(
 
     write_backup(CoordinatorFolder.open(folder), to)
     typer.echo(
-        f"{to} is written. It holds the CA's private key: whoever has it can pass for this coordinator, so keep it as "
-        "you keep DIR.\n"
+        f"{to} is written. It holds the private keys of the CA and of requests: whoever has it can pass for "
+        "this coordinator, so keep it as you keep DIR.\n"
         "\nNext: to restore it, on this machine or another, into a new folder:\n"
         f"  mkdir -m 700 NEW && tar -xzpf {to} -C NEW\n"
         "  roiae-server sites NEW"

@@ -4,6 +4,7 @@ Every step asks, checks, and commits. What a step needs of the steps before it i
 anywhere goes on from the step it was in, and ends with the same bytes.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, Protocol
@@ -24,8 +25,9 @@ from roiae.contract import (
 from roiae.errors import QuorumError, Reason, RefusalError, RoiaeError
 from roiae.metrics import Evaluation
 from roiae.shift.latents import encoder_arrays
+from roiae.text import shown
 from roiae.upload import packed, unpacked
-from roiae_server.admission import Admit, Metrics, admit_evaluation, admit_norm, admit_update
+from roiae_server.admission import Admit, Metrics, admit_evaluation, admit_norm, admit_update, admitted
 from roiae_server.plan import Step, calibrates, learning_rate, phase_of, plan, precision
 from roiae_server.run_folder import SHIFT, RunFolder, RunState
 from roiae_server.shift import ShiftScoring
@@ -34,6 +36,7 @@ from roiae_server.transport import Aggregator, InOrder, Outcome, Take, Transport
 MODEL_FILES = {"phase1": "phase1.safetensors", "phase2": "final.safetensors", "control": "control.safetensors"}
 
 Line = dict[str, Any]  # of rounds.jsonl
+log = logging.getLogger(__name__)
 
 
 class Observer(Protocol):
@@ -228,10 +231,12 @@ class Federation:
                     raise RefusalError(Reason.HELD_OUT if held_out else Reason.NOT_ASKED, "this site was not asked")
                 waiting.remove(outcome.site)
                 if outcome.reply is not None:
-                    line |= {"status": "aggregated", "metrics": admit(outcome.reply), "seconds": outcome.reply.seconds}
+                    metrics = admitted(outcome.reply, admit)
+                    line |= {"status": "aggregated", "metrics": metrics, "seconds": outcome.reply.seconds}
                     reply = outcome.reply
                     replied.add(outcome.site)
             except RefusalError as refusal:
+                log.warning("%s: %s", outcome.site, shown(refusal))
                 line |= {"status": "refused", "reason": refusal.reason}
             if asked:
                 in_order.settle(outcome.site, reply)

@@ -1,12 +1,13 @@
-"""The only public port of a coordinator: TLS, the fleet calls of Flower, and nothing else.
+"""The only public port of a coordinator: TLS, the fleet calls of enrolled sites, and nothing else.
 
-The SuperLink behind it, on loopback, serves its control, runtime and registration calls on the same port as the fleet
-calls, and asks no user for a password: whoever reaches them starts runs. So this process lets a closed set of paths
-through, bounded by size, time, rate and number, and answers 404 to all others.
+The SuperLink behind it serves control, runtime and registration calls beside the fleet calls, and asks no user for a
+password: whoever reaches them starts runs. So it listens at a socket of the service's own user, and this process lets
+a closed set of paths through: signed by an enrolled key, saying no more than a node may say (`flower/fleet_calls.py`),
+bounded for each key by size, time, rate and number. Whoever has no such key gets 401 or 404, and has no body read.
 
 A stock SuperNode tries again after 502, 503 and 504, and goes deaf for good after any other error. So whatever may pass
 (too many calls, a slow line, a SuperLink that restarts or fails with 500) is answered 503; only what repeating would
-not mend (404, 413, and the SuperLink's own refusals such as 401) keeps its number.
+not mend (400, 401, 403, 404, 413, and the SuperLink's own refusals) has another number.
 
     python -m roiae_server.gateway SETTINGS.json
 """
@@ -15,40 +16,37 @@ import asyncio
 import logging
 import ssl
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from roiae.config import read_settings
-from roiae.errors import ConfigError, RoiaeError, SetupError
+from roiae.errors import RoiaeError, SetupError
+from roiae_server.coordinator_folder import CoordinatorFolder
+from roiae_server.flower.fleet_calls import (
+    ANNOUNCES,
+    CONNECTS,
+    FLEET_OPERATIONS,
+    Conversation,
+    RefusedError,
+    call_bytes,
+)
+from roiae_server.gateway_settings import GatewaySettings, Limits, read_gateway_settings
 from roiae_server.listener import Listener, bind
-from roiae_server.visitors import BoundVisitors, try_again
+from roiae_server.reply_size import ReplySize
+from roiae_server.roll import Caller, Roll
+from roiae_server.superlink_door import SuperLinkDoor, superlink_client
+from roiae_server.visitors import Account, Visitors
 
 log = logging.getLogger(__name__)
-
-FLEET_OPERATIONS = frozenset(
-    {
-        "activate-node",
-        "confirm-message-received",
-        "deactivate-node",
-        "get-fab",
-        "get-run",
-        "pull-messages",
-        "pull-object",
-        "push-messages",
-        "push-object",
-        "send-node-heartbeat",
-    }
-)
 
 # RFC 9110, 7.6.1: about one connection, never passed on. `Connection` itself may name more.
 _HOP_BY_HOP = {b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te"}
@@ -56,38 +54,143 @@ _HOP_BY_HOP |= {b"trailer", b"transfer-encoding", b"upgrade"}
 _EACH_SIDES_OWN = {b"host", b"date", b"server"}
 
 
-class Limits(BaseModel):
-    """How much one client, and all together, may ask of the gateway. A client is an IPv4 address or an IPv6 /64."""
+class Reception:
+    """ASGI middleware: who calls, and whether it is too much.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    An enrolled caller is named in the scope's `account` and `caller`, and its connection is its own from then on.
+    """
 
-    body_bytes: int = Field(8 * 2**20, ge=1, description="largest request; Flower cuts arrays in chunks of 5 MiB")
-    rate: float = Field(100.0, gt=0, description="requests a second of one client, in the long run")
-    burst: int = Field(500, ge=1, description="requests of one client at once; a model is a handful")
-    in_flight: int = Field(16, ge=1, description="unanswered requests of one client")
-    client_connections: int = Field(32, ge=1, description="open connections of one client")
-    connections: int = Field(512, ge=1, description="open connections of all clients")
-    header_seconds: float = Field(10.0, gt=0, description="for a TLS handshake, and for the headers of a request")
-    idle_seconds: float = Field(30.0, gt=0, description="without a byte of a request's body")
-    call_seconds: float = Field(180.0, gt=0, description="for a request's body, and again for its answer")
-    upstream_seconds: float = Field(25.0, gt=0, description="that the SuperLink may be silent; a SuperNode waits 30")
+    def __init__(self, app: ASGIApp, roll: Roll, visitors: Visitors, size: ReplySize) -> None:
+        self._app, self._roll, self._visitors, self._size = app, roll, visitors, size
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        caller = self._roll.caller(scope["headers"])
+        if caller is None:
+            admitted = self._visitors.admit_stranger(scope["client"][0])
+            await (self._app if admitted else _try_again())(scope, receive, send)
+            return
+        if not self._roll.first_use(caller, scope["headers"]):
+            await _try_again()(scope, receive, send)  # also where two of a node's calls had the very same time
+            return
+        if connection := scope.get("state", {}).get("connection"):
+            connection.vouch(caller)
+        account = self._visitors.account(caller, self._size.bytes)
+        if refusal := account.refusal(self._visitors.limits):
+            account.tell(refusal, 503)
+            await _try_again()(scope, receive, send)
+            return
+        account.in_flight += 1
+        try:
+            await self._app({**scope, "caller": caller, "account": account}, receive, send)
+        finally:
+            account.in_flight -= 1
 
 
-class GatewaySettings(BaseModel):
-    """What `python -m roiae_server.gateway` reads from its file, in JSON or YAML."""
+class Fleet:
+    """The fleet calls: each is read whole, checked, handed on, and its answer streamed back."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    def __init__(self, limits: Limits, door: SuperLinkDoor, size: ReplySize) -> None:
+        self._limits, self._door, self._size = limits, door, size
+        self._began = time.monotonic()
+        self._conversations: dict[bytes, Conversation] = {}
 
-    host: str
-    port: int = Field(ge=1, le=65535)
-    certificate: Path = Field(description="of this server, PEM, with the chain up to its CA")
-    key: Path
-    upstream: str = Field(pattern=r"^https://[^/]+$", description="of the SuperLink, https://HOST:PORT")
-    ca: Path = Field(description="that signed the SuperLink's certificate, PEM")
-    limits: Limits = Limits()
+    async def serve(self, operation: str, request: Request, send: Send) -> None:
+        answer = await self._ask(operation, request)
+        if isinstance(answer, Response):
+            await answer(request.scope, request.receive, send)
+            return
+        try:
+            async with asyncio.timeout(self._limits.call_seconds):
+                await _relay(answer, send, request.scope["account"])
+        except httpx.HTTPError as error:
+            # The status is out: all that is left is to break off, which a SuperNode takes for a lost connection.
+            self._door.note(error)
+        except TimeoutError:
+            pass  # the client reads too slowly: broken off as well
+        finally:
+            await answer.aclose()
+
+    async def _ask(self, operation: str, request: Request) -> httpx.Response | Response:
+        """The SuperLink's answer, its body yet to come, or what we answer in its place."""
+        caller: Caller | None = request.scope.get("caller")
+        if caller is None:
+            return _refused(401) if await self._door.answers() else _try_again()
+        account: Account = request.scope["account"]
+        if operation == CONNECTS and not account.may_connect():
+            return _try_again()
+        conversation = self._conversations.setdefault(caller.pem, Conversation(self._began))
+        size = self._size.bytes
+        try:
+            async with asyncio.timeout(self._limits.call_seconds):
+                body = await self._body(request, call_bytes(operation, size))
+            account.volume.take(len(body))
+            conversation.check(operation, body, size)
+        except RefusedError as refused:
+            account.tell(refused.why, refused.status)
+            return _refused(refused.status)
+        except (ClientDisconnect, TimeoutError):
+            return _try_again()  # gone, or sending too slowly
+        return await self._hand_on(operation, request, body, conversation)
+
+    async def _hand_on(
+        self, operation: str, request: Request, body: bytes, conversation: Conversation
+    ) -> httpx.Response | Response:
+        headers = _passed_on(request.headers.raw)
+        call = self._door.client.build_request("POST", f"/v1/fleet/{operation}", content=body, headers=headers)
+        try:
+            async with asyncio.timeout(self._limits.call_seconds):
+                answer = await self._door.client.send(call, stream=operation != ANNOUNCES)
+        except TimeoutError:
+            return _try_again()
+        except httpx.HTTPError as error:
+            self._door.note(error)
+            return _try_again()
+        self._door.note(None)
+        if answer.status_code >= 500:
+            request.scope["account"].tell(f"the SuperLink fails at its {operation}", answer.status_code)
+            await answer.aclose()
+            return _try_again()
+        if operation != ANNOUNCES:
+            return answer
+        if answer.status_code == 200:
+            conversation.announced(answer.content)
+        return Response(answer.content, answer.status_code, media_type=answer.headers.get("content-type"))
+
+    async def _body(self, request: Request, most: int) -> bytes:
+        """All that the client sends.
+
+        Raises:
+            RefusedError: it is more than the call may weigh.
+            TimeoutError: it stops coming.
+        """
+        too_large = RefusedError(413, f"sends a call of more than {most} bytes")
+        if int(request.headers.get("content-length", "0")) > most:  # the HTTP parser let nothing but digits pass
+            raise too_large
+        parts, received = request.stream(), bytearray()
+        while True:
+            async with asyncio.timeout(self._limits.idle_seconds):
+                part = await anext(parts, None)
+            if part is None:
+                return bytes(received)
+            received += part
+            if len(received) > most:
+                raise too_large
 
 
-def gateway_app(limits: Limits, upstream: httpx.AsyncClient) -> Starlette:
+class _FleetCall:
+    """The endpoint of one of the fleet calls."""
+
+    def __init__(self, operation: str, fleet: Fleet) -> None:
+        self._operation, self._fleet = operation, fleet
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._fleet.serve(self._operation, Request(scope, receive), send)
+
+
+def gateway_app(limits: Limits, upstream: httpx.AsyncClient, roll: Roll, size: ReplySize) -> Starlette:
     """The gateway as an ASGI application; it closes `upstream` when it ends."""
 
     @asynccontextmanager
@@ -95,13 +198,13 @@ def gateway_app(limits: Limits, upstream: httpx.AsyncClient) -> Starlette:
         async with upstream:
             yield
 
-    superlink = _SuperLink(upstream)
-    paths = [f"/v1/fleet/{operation}" for operation in sorted(FLEET_OPERATIONS)]
+    fleet = Fleet(limits, SuperLinkDoor(upstream), size)
     app = Starlette(
-        routes=[Route(path, _Forward(path, superlink, limits), methods=["POST"]) for path in paths],
-        middleware=[
-            Middleware(BoundVisitors, rate=limits.rate, burst=limits.burst, in_flight=limits.in_flight),
+        routes=[
+            Route(f"/v1/fleet/{operation}", _FleetCall(operation, fleet), methods=["POST"])
+            for operation in sorted(FLEET_OPERATIONS)
         ],
+        middleware=[Middleware(Reception, roll=roll, visitors=Visitors(limits), size=size)],
         exception_handlers={404: _not_found, 405: _not_found},
         lifespan=lifespan,
     )
@@ -109,113 +212,11 @@ def gateway_app(limits: Limits, upstream: httpx.AsyncClient) -> Starlette:
     return app
 
 
-def upstream_client(settings: GatewaySettings) -> httpx.AsyncClient:
-    """Calls to the SuperLink, over TLS that only `settings.ca` vouches for, whatever proxy the environment names.
-
-    Raises:
-        SetupError: the CA file cannot be read as PEM.
-    """
-    try:
-        trust = ssl.create_default_context(cafile=settings.ca)
-    except (OSError, ssl.SSLError) as error:
-        raise SetupError(f"{settings.ca}: cannot be read as a CA certificate in PEM ({error.strerror}).") from error
-    return httpx.AsyncClient(
-        base_url=settings.upstream,
-        verify=trust,
-        trust_env=False,
-        timeout=httpx.Timeout(settings.limits.upstream_seconds, connect=5.0),
-        # The SuperLink closes a connection that was idle for 5 s; one that is closed while we write would cost a call.
-        limits=httpx.Limits(max_connections=settings.limits.connections, keepalive_expiry=4.0),
-    )
-
-
-class _TooLargeError(Exception):
-    """A request's body passes the bound."""
-
-
-class _SuperLink:
-    """What is behind the gateway, and one log line each time that it stops or begins to answer."""
-
-    def __init__(self, client: httpx.AsyncClient) -> None:
-        self.client = client
-        self._answers = True
-
-    def note(self, failure: str | None) -> None:
-        if self._answers and failure:
-            log.warning("the SuperLink fails (%s): hospitals are told 503 and try again", failure)
-        elif failure is None and not self._answers:
-            log.info("the SuperLink answers again")
-        self._answers = failure is None
-
-
-class _Forward:
-    """One fleet call, streamed to the SuperLink and back."""
-
-    def __init__(self, path: str, superlink: _SuperLink, limits: Limits) -> None:
-        self._path = path
-        self._superlink = superlink
-        self._limits = limits
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        answer = await self._ask(Request(scope, receive))
-        if isinstance(answer, Response):
-            await answer(scope, receive, send)
-            return
-        try:
-            async with asyncio.timeout(self._limits.call_seconds):
-                await _relay(answer, send)
-        except httpx.HTTPError as error:
-            # The status is out: all that is left is to break off, which a SuperNode takes for a lost connection.
-            self._superlink.note(type(error).__name__)
-        except TimeoutError:
-            pass  # the client reads too slowly: broken off as well
-        finally:
-            await answer.aclose()
-
-    async def _ask(self, request: Request) -> httpx.Response | Response:
-        """The SuperLink's answer, its body yet to come, or what we answer in its place."""
-        declared = request.headers.get("content-length", "0")
-        if int(declared) > self._limits.body_bytes:  # the HTTP parser let nothing but digits pass
-            return _too_large()
-        call = self._superlink.client.build_request(
-            "POST", self._path, content=self._body(request), headers=_passed_on(request.headers.raw)
-        )
-        try:
-            async with asyncio.timeout(self._limits.call_seconds):
-                answer = await self._superlink.client.send(call, stream=True)
-        except _TooLargeError:
-            return _too_large()
-        except (ClientDisconnect, TimeoutError):
-            return try_again()  # gone, or sending too slowly
-        except httpx.HTTPError as error:
-            self._superlink.note(type(error).__name__)
-            return try_again()
-        if answer.status_code >= 500:
-            self._superlink.note(str(answer.status_code))
-            await answer.aclose()
-            return try_again()
-        self._superlink.note(None)
-        return answer
-
-    async def _body(self, request: Request) -> AsyncIterator[bytes]:
-        """What the client sends, as it comes; a chunked body declares no length and is counted."""
-        parts = request.stream()
-        received = 0
-        while True:
-            async with asyncio.timeout(self._limits.idle_seconds):
-                part = await anext(parts, None)
-            if part is None:
-                return
-            received += len(part)
-            if received > self._limits.body_bytes:
-                raise _TooLargeError
-            yield part
-
-
-async def _relay(answer: httpx.Response, send: Send) -> None:
+async def _relay(answer: httpx.Response, send: Send, account: Account) -> None:
     headers = _passed_on(answer.headers.raw)
     await send({"type": "http.response.start", "status": answer.status_code, "headers": headers})
     async for part in answer.aiter_raw():
+        account.volume.take(len(part))
         await send({"type": "http.response.body", "body": part, "more_body": True})
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -229,49 +230,40 @@ def _passed_on(raw: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     return [(name, value) for name, value in headers if name not in dropped]
 
 
-def _too_large() -> Response:
-    return Response(status_code=413, headers={"connection": "close"})
+def _try_again() -> Response:
+    """503 rather than 429 or 408, whatever the cause: a stock SuperNode goes deaf for good at those."""
+    return Response(status_code=503, headers={"retry-after": "1", "connection": "close"})
+
+
+def _refused(status: int) -> Response:
+    return Response(status_code=status, headers={"connection": "close"})
 
 
 async def _not_found(request: Request, error: Exception) -> Response:
-    return Response(status_code=404, headers={"connection": "close"})
-
-
-def read_gateway_settings(path: Path) -> GatewaySettings:
-    """Raises ConfigError where the file is missing or a setting unknown, ill-typed or impossible."""
-    try:
-        return GatewaySettings.model_validate(read_settings(path))
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, found['loc']))}: {found['msg']}" for found in error.errors())
-        raise ConfigError(f"{path}: {problems}. Expected the settings that `roiae-server start` writes.") from None
+    return _refused(404)
 
 
 def serve(settings: GatewaySettings) -> None:
     """Serve until SIGTERM or SIGINT, which end it within two seconds.
 
     Raises:
-        SetupError: a certificate or key is missing or does not fit.
+        SetupError: the coordinator's folder, its certificate or its key is missing or does not fit.
         ServiceError: the port cannot be had.
     """
+    folder, limits = CoordinatorFolder.open(settings.folder), settings.limits
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate, key = folder.server_certificate, folder.server_key
     try:
-        tls.load_cert_chain(settings.certificate, settings.key)
+        tls.load_cert_chain(certificate, key)
     except (OSError, ssl.SSLError) as error:
-        missing = next((path for path in (settings.certificate, settings.key) if not path.is_file()), None)
-        what = f"{missing}: no such file" if missing else f"{settings.certificate}, {settings.key}: {error.strerror}"
+        what = f"{certificate}, {key}: {error.strerror}" if certificate.is_file() else f"{certificate}: no such file"
         raise SetupError(
             f"{what}. Expected this server's certificate and its own key, in PEM; `roiae-server renew` writes both."
         ) from error
-    limits, upstream = settings.limits, upstream_client(settings)
+    roll = Roll(folder)
+    app = gateway_app(limits, superlink_client(settings.upstream, limits), roll, ReplySize(folder.superlink))
     with bind(settings.host, settings.port) as socket:
-        Listener(
-            gateway_app(limits, upstream),
-            socket,
-            tls,
-            header_seconds=limits.header_seconds,
-            connections=limits.connections,
-            client_connections=limits.client_connections,
-        ).run()
+        Listener(app, socket, tls, limits, roll).run()
 
 
 def main() -> None:

@@ -51,6 +51,7 @@ def find_hospitals(
             privacy=config.privacy,
             state=states.resolve() / name,
             device=config.train.device,
+            minimum=config.minimum,
         )
         for name, folder in sorted(folders.items())
     ]

@@ -1,4 +1,4 @@
-"""A TLS port whose connections are counted, and cut where a client is slow to say what it wants."""
+"""A TLS port whose connections are counted from their first packet on, and cut where a client is slow to speak."""
 
 import asyncio
 import errno
@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 import ssl
-from collections import Counter
+from contextlib import suppress
 from typing import Any
 
 import uvicorn
@@ -14,12 +14,17 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from roiae.errors import ServiceError
-from roiae_server.visitors import origin
+from roiae_server.gateway_settings import Limits
+from roiae_server.roll import Caller, Roll
+from roiae_server.slots import Slots
+from roiae_server.visitors import Bucket, origin
 
 log = logging.getLogger(__name__)
 
 _KEEP_ALIVE = 20  # seconds; longer than the 5 after which a SuperNode closes, so that it never writes to a closed one
 _FAREWELL = 0.3  # seconds to read our last answer; until then what the client still sends is received and thrown away
+_TICKS = 5  # of uvicorn's, which come ten times a second, between two looks at who is enrolled
+_OUT_OF_FILES = 0.1  # seconds to wait where no connection can be taken for lack of file descriptors
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -42,25 +47,40 @@ def bind(host: str, port: int) -> socket.socket:
         raise ServiceError(f"{host}:{port}: cannot listen ({why}). {hint}, or choose another port.") from error
 
 
-class _Connection(H11Protocol):
-    """uvicorn's HTTP/1.1 with a bound on open connections, and one on the time that a request's headers may take."""
+class Connection(H11Protocol):
+    """uvicorn's HTTP/1.1 with a place among the slots, and a bound on the time that a request's headers may take."""
 
-    def __init__(self, listener: "Listener", **uvicorn_own: Any) -> None:
+    def __init__(self, listener: "Listener", plain: socket.socket, address: str, **uvicorn_own: Any) -> None:
         super().__init__(**uvicorn_own)
-        self._listener = listener
-        self._origin = ""
+        self.app_state = {**self.app_state, "connection": self}  # so that a signed request can vouch for it
+        self.origin = origin(address)
+        self.caller: Caller | None = None
+        self._listener, self._plain = listener, plain
         self._headers_due: asyncio.TimerHandle | None = None
+        self.greeted = False  # its TLS handshake has begun
+
+    def vouch(self, caller: Caller) -> None:
+        """A request on this connection was signed by an enrolled key."""
+        if self.caller is None and not self.transport.is_closing():
+            self._listener.slots.promote(self, caller)
+
+    def cut(self) -> None:
+        """Make room: at once, and without a word."""
+        if self.transport is not None:
+            self.transport.abort()
+        elif self.greeted:
+            with suppress(OSError):  # it may be gone already
+                self._plain.shutdown(socket.SHUT_RDWR)  # the handshake ends by it
+        else:
+            self._plain.close()
+            self._listener.slots.leave(self)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._origin = origin(self.client[0]) if self.client else ""
-        if not self._listener.enter(self._origin):
-            transport.abort()
-            return
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._listener.leave(self._origin)
+        self._listener.slots.leave(self)
         self._unwatch()
         super().connection_lost(exc)
 
@@ -73,7 +93,7 @@ class _Connection(H11Protocol):
 
     def _watch(self) -> None:
         if self._headers_due is None:
-            self._headers_due = self.loop.call_later(self._listener.header_seconds, self.transport.abort)
+            self._headers_due = self.loop.call_later(self._listener.limits.header_seconds, self.transport.abort)
 
     def _unwatch(self) -> None:
         if self._headers_due is not None:
@@ -82,29 +102,14 @@ class _Connection(H11Protocol):
 
 
 class Listener(uvicorn.Server):
-    """Serves an application over TLS on a bound socket.
+    """Serves an application over TLS on a bound socket, to callers on the roll before all others."""
 
-    Args:
-        header_seconds: for a TLS handshake, and for the headers of a request.
-        connections: open at once, of all clients.
-        client_connections: open at once, of one client.
-    """
-
-    def __init__(
-        self,
-        app: ASGIApp,
-        bound: socket.socket,
-        tls: ssl.SSLContext,
-        *,
-        header_seconds: float,
-        connections: int,
-        client_connections: int,
-    ) -> None:
+    def __init__(self, app: ASGIApp, bound: socket.socket, tls: ssl.SSLContext, limits: Limits, roll: Roll) -> None:
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # a line for each malformed request otherwise
         super().__init__(
             uvicorn.Config(
                 app,
-                http=_Connection,
+                http=Connection,
                 ws="none",
                 lifespan="on",
                 log_config=None,
@@ -115,36 +120,91 @@ class Listener(uvicorn.Server):
                 timeout_graceful_shutdown=1,
             )
         )
-        self.header_seconds = header_seconds
-        self._bound = bound
-        self._tls = tls
-        self._connections = connections
-        self._client_connections = client_connections
-        self._open: Counter[str] = Counter()
-
-    def enter(self, client: str) -> bool:
-        """Count a new connection; False where it is one too many."""
-        self._open[client] += 1
-        return self._open[client] <= self._client_connections and self._open.total() <= self._connections
-
-    def leave(self, client: str) -> None:
-        self._open[client] -= 1
-        if not self._open[client]:
-            del self._open[client]
+        self.limits = limits
+        self.slots = Slots(limits.strangers_connections, limits.stranger_connections, limits.site_connections)
+        self._bound, self._tls, self._roll = bound, tls, roll
+        self._handshakes: set[asyncio.Task[None]] = set()
+        self._strangers = Bucket(limits.handshakes, 2 * limits.handshakes)
+        self._waiting: list[tuple[Connection, socket.socket]] = []
+        self._later: asyncio.TimerHandle | None = None
+        self._accepting: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's, with a bound on the TLS handshake, which it leaves at a minute."""
+        """As uvicorn's, but that connections are taken by us: it would count none before its TLS handshake."""
         await super().startup(sockets=[])
         if self.should_exit:
             return
-        server = await asyncio.get_running_loop().create_server(
-            lambda: _Connection(
-                self, config=self.config, server_state=self.server_state, app_state=self.lifespan.state
-            ),
-            sock=self._bound,
-            ssl=self._tls,
-            ssl_handshake_timeout=self.header_seconds,
-            ssl_shutdown_timeout=_FAREWELL,
-        )
-        self.servers.append(server)
+        self._bound.setblocking(False)
+        self._accepting = asyncio.create_task(self._accept())
         log.info("listening on %s port %d", *self._bound.getsockname()[:2])
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for task in (self._accepting, *self._handshakes):
+            if task is not None:
+                task.cancel()
+        await super().shutdown(sockets)
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % _TICKS == 0:
+            self._roll.refresh()
+            self.slots.keep(self._roll.__contains__)
+        return await super().on_tick(counter)
+
+    async def _accept(self) -> None:
+        """A handshake costs a millisecond: with strangers there are so many a second, and the newest goes first.
+
+        In a crowd those that came first have waited long and are of no more use to anybody than the rest; a hospital
+        that nobody has heard from its address yet is one of the newest when it tries again.
+        """
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                plain, address = await loop.sock_accept(self._bound)
+            except OSError:
+                await asyncio.sleep(_OUT_OF_FILES)
+                continue
+            connection = Connection(
+                self,
+                plain,
+                address[0],
+                config=self.config,
+                server_state=self.server_state,
+                app_state=self.lifespan.state,
+            )
+            self.slots.enter(connection)
+            if self.slots.at_home(connection):
+                self._greet(connection, plain)
+            else:
+                self._waiting.append((connection, plain))
+                self._greet_strangers()
+
+    def _greet_strangers(self) -> None:
+        """As many as may have a handshake now, and the rest when they may."""
+        self._waiting = [(held, plain) for held, plain in self._waiting if plain.fileno() >= 0]
+        while self._waiting and self._strangers.left() >= 1:
+            self._strangers.take()
+            self._greet(*self._waiting.pop())
+        if self._waiting and self._later is None:
+            self._later = asyncio.get_running_loop().call_later(1 / self.limits.handshakes, self._greet_later)
+
+    def _greet_later(self) -> None:
+        self._later = None
+        self._greet_strangers()
+
+    def _greet(self, connection: Connection, plain: socket.socket) -> None:
+        connection.greeted = True
+        task = asyncio.create_task(self._shake_hands(connection, plain))
+        self._handshakes.add(task)
+        task.add_done_callback(self._handshakes.discard)
+
+    async def _shake_hands(self, connection: Connection, plain: socket.socket) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: connection,
+                plain,
+                ssl=self._tls,
+                ssl_handshake_timeout=self.limits.header_seconds,
+                ssl_shutdown_timeout=_FAREWELL,
+            )
+        except OSError:  # of TLS too: it did not come about
+            self.slots.leave(connection)

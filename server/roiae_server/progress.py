@@ -86,10 +86,9 @@ def _site(line: Line) -> str:
     if line["reason"]:
         return f"{line['site']} {line['status']}: {line['reason']}"
     if "loss" in metrics:
-        return (
-            f"{line['site']} loss {metrics['loss']:.4f}, {metrics['frames_a_second']:.0f} frames/s, "
-            f"received {metrics['validation_psnr']:.2f} dB"
-        )
+        told = f"{line['site']} loss {metrics['loss']:.4f}, {metrics['frames_a_second']:.0f} frames/s"
+        received = metrics.get("validation_psnr")  # absent where too few frames stand behind it
+        return told if received is None else f"{told}, received {received:.2f} dB"
     if "psnr" in metrics:
         return f"{line['site']} {metrics['psnr']:.2f} dB"
     return f"{line['site']} {next(iter(metrics.values())):.0f} frames"

@@ -167,7 +167,7 @@ class RunFolder:
             ) from error
 
     def write_json(self, name: str, content: Any) -> None:
-        write_atomically(self.path / name, json.dumps(content, indent=2).encode() + b"\n")
+        write_atomically(self.path / name, json.dumps(content, indent=2, allow_nan=False).encode() + b"\n")
 
     def read_json(self, name: str) -> Any:
         """
@@ -199,7 +199,7 @@ class RunFolder:
 
     def _append_rounds(self, lines: Iterable[Mapping[str, Any]]) -> int:
         with (self.path / ROUNDS).open("ab") as file:
-            file.writelines(json.dumps(line).encode() + b"\n" for line in lines)
+            file.writelines(json.dumps(line, allow_nan=False).encode() + b"\n" for line in lines)
             file.flush()
             os.fsync(file.fileno())
             return file.tell()

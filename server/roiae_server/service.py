@@ -5,13 +5,14 @@ import os
 import signal
 import socket
 import sys
+from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from roiae.certificates import days_left
 from roiae.errors import ServiceError, SetupError
 from roiae.files import write_atomically
-from roiae.service import free_port, new_secret, only_one
+from roiae.service import new_secret, only_one, socket_folder
 from roiae.supervisor import STOP_SECONDS, Service, Supervisor
 from roiae_server.coordinator_folder import CoordinatorFolder
 from roiae_server.flower.command import superlink_command
@@ -40,12 +41,15 @@ def start(folder: CoordinatorFolder, run: str, serve: bool) -> int:
     pid = folder.superlink / PID
     taken = f"{folder.path}: is served already. Look at it with `status`, or `stop` it first."
     with only_one(folder.superlink / LOCK, taken):
-        _require_free(folder.config.superlink_port or folder.config.port)
+        _require_free(folder.config.port)
         _require_valid(folder)
         open_run(folder, run).close()  # what is wrong with it is said before anything is started
         write_atomically(pid, f"{os.getpid()}\n".encode())
         try:
-            with Supervisor(_services(folder, run, serve), folder.log) as supervisor:
+            with (
+                socket_folder() as sockets,
+                Supervisor(_services(folder, run, serve, sockets / "superlink"), folder.log) as supervisor,
+            ):
                 code = supervisor.run()
                 assert code is not None, "it ends by a service's end alone"
                 return code
@@ -73,30 +77,26 @@ def stop(folder: CoordinatorFolder) -> bool:
         raise ServiceError(f"{folder.path}: its service has not ended after {patience:.0f} s.") from None
 
 
-def _services(folder: CoordinatorFolder, run: str, serve: bool) -> list[Service]:
+def _services(folder: CoordinatorFolder, run: str, serve: bool, socket: Path) -> list[Service]:
     new_secret(folder.superlink / "secret")
-    port = folder.config.superlink_port or free_port()
     settings = folder.superlink / "gateway.json"
-    doors = {
+    door = {
         "host": "0.0.0.0",
         "port": folder.config.port,
-        "certificate": str(folder.server_certificate.resolve()),
-        "key": str(folder.server_key.resolve()),
-        "upstream": f"https://127.0.0.1:{port}",
-        "ca": str(folder.ca_certificate.resolve()),
+        "folder": str(folder.path.resolve()),
+        "upstream": str(socket),
     }
-    write_atomically(settings, json.dumps(doors, indent=2).encode() + b"\n")
+    write_atomically(settings, json.dumps(door, indent=2).encode() + b"\n")
     environment = {
         "FLWR_HOME": str((folder.superlink / "flwr").resolve()),
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
     }
     python = sys.executable
-    work = (python, "-m", "roiae_server.coordinator", str(folder.path), run, str(port), *(["serve"] if serve else []))
-    gateway = Service("gateway", (python, "-m", "roiae_server.gateway", str(settings)))
+    work = (python, "-m", "roiae_server.coordinator", str(folder.path), run, str(socket), *(["serve"] if serve else []))
     return [
-        Service("superlink", superlink_command(port, folder.pki, folder.superlink), environment),
-        *([] if folder.config.superlink_port else [gateway]),
+        Service("superlink", superlink_command(folder.superlink, socket), environment),
+        Service("gateway", (python, "-m", "roiae_server.gateway", str(settings)), environment, echo=True),
         Service(
             "run",
             work,

@@ -10,6 +10,10 @@ import typer
 import typer.core
 
 from roiae.errors import RoiaeError
+from roiae.logs import LINE, Flood, SafeFormatter
+from roiae.text import shown_lines
+
+MOST_LINES = 1000  # of an error's message: one for each bad row of a manifest
 
 
 def new_app() -> typer.Typer:
@@ -31,16 +35,17 @@ def run_app(app: Callable[..., object], name: str) -> int:
     try:
         app(prog_name=name)
     except RoiaeError as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        print(f"{name}: {shown_lines(error, MOST_LINES, LINE)}", file=sys.stderr)
         return error.exit_code
     return 0
 
 
 def log_as_a_service() -> None:
-    """Log our own lines, and only warnings of the libraries': Flower has a line for every call."""
+    """Log our own lines, bounded, and only warnings of the libraries': Flower has a line for every call."""
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(SafeFormatter())
     handler.addFilter(lambda record: record.levelno >= logging.WARNING or record.name.startswith(("roiae", "__main__")))
+    handler.addFilter(Flood())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 

@@ -45,7 +45,9 @@ class _Section(BaseModel):
 
 
 class ModelConfig(_Section):
-    image_size: int = Field(256, description="side of the square a frame is resized to, px; a multiple of 32 from 192")
+    image_size: int = Field(
+        256, le=4096, description="side of the square a frame is resized to, px; a multiple of 32 from 192"
+    )
     width: int = Field(16, ge=8, le=256, multiple_of=8, description="channels at a quarter of the resolution")
     latent_dim: int = Field(128, ge=2, le=1024, description="length of the code")
 
@@ -132,6 +134,11 @@ class PrivacyConfig(_Section):
     min_scored_frames: int = Field(20, ge=1, description="frames behind a list of scores that a site gives")
 
 
+class MinimumConfig(_Section):
+    frames: int = Field(20, ge=1, description="frames behind a number that a simulated hospital gives")
+    subjects: int = Field(10, ge=1, description="subjects behind a number that a simulated hospital gives")
+
+
 class ShiftConfig(_Section):
     k: int = Field(40, ge=1, le=10_000, description="neighbour whose distance is the k-NN score; see docs/SHIFT.md")
 
@@ -154,6 +161,7 @@ class RunConfig(_Section):
     strategy: StrategyConfig = StrategyConfig()
     federation: FederationConfig = FederationConfig()
     data: DataConfig = DataConfig()
+    minimum: MinimumConfig = MinimumConfig()
     privacy: PrivacyConfig = PrivacyConfig()
     shift: ShiftConfig = ShiftConfig()
     phantom: PhantomConfig = PhantomConfig()

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from roiae.config import LOSS_TERMS, ModelConfig, Precision, Upload
 from roiae.errors import Reason, RefusalError
+from roiae.text import problems
 
 Arrays = dict[str, NDArray[Any]]  # a model's weights by name, float32; the names and order of its state dict
 SiteName = Annotated[str, Field(min_length=1, max_length=128)]
@@ -55,10 +56,10 @@ class TrainTask(_Task):
     proximal_mu: float = Field(ge=0, allow_inf_nan=False)
     augment: bool
     precision: Precision
-    seed: int = Field(ge=0)
+    seed: int = Field(ge=0, lt=2**31)
     upload: Upload = Field("float32", description="type in which the update travels back")
     measure: bool = Field(False, description="also tell the magnitude of each term's gradient over the round")
-    round: int = Field(ge=1, description="counted from the run's start; phase 2 and its control count alike")
+    round: int = Field(ge=1, lt=2**31, description="counted from the run's start; phase 2 and its control count alike")
 
 
 class EvaluateTask(_Task):
@@ -143,7 +144,9 @@ def parse_task(kind: str, text: str) -> Task:
     try:
         return TASKS[kind].model_validate_json(text)
     except ValidationError as error:
-        raise RefusalError(Reason.BAD_REQUEST, f"a {kind} request does not fit the contract: {error}") from None
+        raise RefusalError(
+            Reason.BAD_REQUEST, f"a {kind} request does not fit the contract: {problems(error)}"
+        ) from None
 
 
 def check_arrays(arrays: Arrays, expected: Arrays) -> None:

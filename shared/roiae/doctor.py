@@ -143,15 +143,24 @@ def check_clock(date_header: str | None, now: float) -> Finding:
 
 def check_disk(folder: Path, needed: float, what_for: str) -> Finding:
     """Room below a folder, which need not exist yet, for this many bytes."""
-    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    free = shutil.disk_usage(there).free
+    there, free = _disk(folder)
     what = f"disk: {size(free)} free at {there}; forecast {size(needed)} for {what_for}"
     return _enough(what, free, needed, f"make room at {there}")
 
 
+def free_disk(folder: Path) -> float:
+    """Bytes of room below a folder, which need not exist yet."""
+    return float(_disk(folder)[1])
+
+
+def _disk(folder: Path) -> tuple[Path, int]:
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    return there, shutil.disk_usage(there).free
+
+
 def check_memory(needed: float, what_for: str) -> Finding:
     """Memory that this machine, or this container, can still give, against a forecast in bytes."""
-    free = _available_memory()
+    free = available_memory()
     if free is None:
         return warned(f"memory: forecast {size(needed)} for {what_for}", "this system does not say how much is free")
     what = f"memory: {size(free)} available; forecast {size(needed)} for {what_for}"
@@ -179,7 +188,14 @@ def _enough(what: str, free: float, needed: float, fix: str) -> Finding:
     return warned(what, fix) if free < 2 * needed else passed(what)
 
 
-def _available_memory() -> float | None:
+def own_memory() -> float:
+    """Bytes that this process holds, and can use again; none where this system does not say."""
+    statm = Path("/proc/self/statm")
+    return float(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm.exists() else 0.0
+
+
+def available_memory() -> float | None:
+    """Bytes that this machine, or this container, can still give; None where this system does not say."""
     meminfo, limit = Path("/proc/meminfo"), Path("/sys/fs/cgroup/memory.max")
     if not meminfo.exists():
         return None

@@ -1,14 +1,14 @@
-"""What goes with every request and every reply, so that a reply is known to be this site's, to this request.
+"""What goes with every request and every reply, so that each is known to be whose it is, and to what it belongs.
 
-The fields of `Ask` and `Envelope` are the same in every protocol: that is how versions that cannot work together still
-say so to each other.
+The fields of `Greeting` are the same in every protocol: that is how versions that cannot work together still say so to
+each other. `signed_request.py` has how a request is signed.
 """
 
 import hashlib
 import struct
 from collections.abc import Mapping
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -17,17 +17,18 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from roiae.errors import Reason, RefusalError
 from roiae.keys import sign, verify
+from roiae.text import problems
 
 if TYPE_CHECKING:
     from roiae.contract import Reply
 
 ROIAE = version("roiae")
-IDENTIFY = "query.identify"  # the handshake: who are you, and which version; the reply is empty
+IDENTIFY = "query.identify"  # the handshake: who are you, and which version; the reply has the site's limits as numbers
 NO_LINES = "0" * 64  # head of a ledger that has no line yet
 
 Record = dict[str, str | int | bytes]  # flat, as Flower's ConfigRecord takes it
 
-_DOMAIN = b"roiae reply"  # no other message that this key signs begins so
+_DOMAIN = b"roiae reply"  # no other message that is signed begins so
 _SIGNATURE = "signature"
 _NUMBERS = "biuf"  # kinds of dtype that a reply's arrays have
 
@@ -53,14 +54,32 @@ class _Note(BaseModel):
     protocol: Count
 
 
+_Kind = TypeVar("_Kind", bound=_Note)
+
+
+class Greeting(_Note):
+    """What a request and a reply say in every protocol, whatever else they carry."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any], reason: Reason = Reason.BAD_REQUEST) -> Self:
+        """
+        Raises:
+            RefusalError: with this reason, for a field that is missing or odd.
+        """
+        return _validated(cls, record, reason)
+
+
 class Ask(_Note):
-    """Goes with a request: which one it is, and how much of the site's ledger the coordinator has seen."""
+    """Goes with a request: to whom, which one it is, for how long, and how much of the site's ledger has been seen."""
 
-    acknowledged_lines: Count = Field(description="of the ledger head that came with this site's latest reply")
-    acknowledged_head: Digest = Field(description="`NO_LINES` before the first reply")
-
-    def to_record(self) -> Record:
-        return self.model_dump()
+    site: Id
+    issued: Count = Field(description="whole seconds since 1970, by the coordinator's clock")
+    expires: Count = Field(description="likewise")
+    nonce: Digest = Field(description="random: makes every part of the request unlike anything that was sent before")
+    acknowledged_lines: Count = Field(description="of the ledger head that came with this site's latest answer")
+    acknowledged_head: Digest = Field(description="`NO_LINES` before the first answer")
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:
@@ -68,10 +87,7 @@ class Ask(_Note):
         Raises:
             RefusalError: `bad-request` for a field that is missing, unknown or odd.
         """
-        try:
-            return cls.model_validate(dict(record))
-        except ValidationError as error:
-            raise RefusalError(Reason.BAD_REQUEST, f"a request's own fields are odd: {error}") from None
+        return _validated(cls, record, Reason.BAD_REQUEST)
 
 
 class Envelope(_Note):
@@ -95,10 +111,7 @@ class Envelope(_Note):
         """
         fields = dict(record)
         signature = fields.pop(_SIGNATURE, None)
-        try:
-            envelope = cls.model_validate(fields)
-        except ValidationError as error:
-            raise RefusalError(Reason.BAD_SIGNATURE, f"a reply's envelope is odd: {error}") from None
+        envelope = _validated(cls, fields, Reason.BAD_SIGNATURE)
         if not isinstance(signature, bytes):
             raise RefusalError(Reason.BAD_SIGNATURE, "a reply came without a signature")
         return envelope, signature
@@ -114,17 +127,12 @@ def signed_bytes(envelope: Envelope, reply: "Reply | None") -> bytes:
         RefusalError: `arrays-mismatch` for an array that holds no plain numbers, `bad-metrics` for a metric that is no
             double.
     """
-    parts = [_part(_DOMAIN)]
-    for name, value in envelope.model_dump().items():
-        parts += [_part(name.encode()), _part(f"{type(value).__name__} {value}".encode())]
-    parts.append(_count(0 if reply is None else 1))
+    parts = [note_bytes(_DOMAIN, envelope), _count(0 if reply is None else 1)]
     if reply is not None:
         parts += [_double(reply.seconds), _count(len(reply.metrics))]
         for name, number in sorted(reply.metrics.items()):
             parts += [_part(name.encode()), _double(number)]
-        parts.append(_count(len(reply.arrays)))
-        for name, array in sorted(reply.arrays.items()):
-            parts += [_part(name.encode()), *_array(array)]
+        parts.append(arrays_bytes(reply.arrays))
     return b"".join(parts)
 
 
@@ -151,12 +159,7 @@ def check(
     Raises:
         RefusalError: `wrong-version` where the site speaks another protocol, else `bad-signature`.
     """
-    if envelope.protocol != asked.protocol:  # looked at before the signature, which may then be of other bytes
-        raise RefusalError(
-            Reason.WRONG_VERSION,
-            f"{site} runs roiae {envelope.roiae} with protocol {envelope.protocol}, this machine roiae {asked.roiae} "
-            f"with protocol {asked.protocol}. Install the same version on both.",
-        )
+    check_protocol(envelope, asked, site)
     expected = {"site": site, "run": asked.run, "request": asked.request, "kind": kind}
     others = [name for name, value in expected.items() if getattr(envelope, name) != value]
     if others:
@@ -165,6 +168,45 @@ def check(
         raise RefusalError(Reason.BAD_SIGNATURE, f"{site}: expected an answer or a reason for none, and not both")
     if not verify(public, signature, signed_bytes(envelope, reply)):
         raise RefusalError(Reason.BAD_SIGNATURE, f"{site}: its enrolled key has not signed this reply")
+
+
+def check_protocol(said: _Note, asked: Ask, site: str) -> None:
+    """Looked at before the signature, and before fields of another protocol are taken for odd ones of ours.
+
+    Raises:
+        RefusalError: `wrong-version` where the site speaks another protocol.
+    """
+    if said.protocol != asked.protocol:
+        raise RefusalError(
+            Reason.WRONG_VERSION,
+            f"{site} runs roiae {said.roiae} with protocol {said.protocol}, this machine roiae {asked.roiae} "
+            f"with protocol {asked.protocol}. Install the same version on both.",
+        )
+
+
+def note_bytes(domain: bytes, note: BaseModel) -> bytes:
+    """A domain and every field of a note with its type, for a signature: no two of them are alike."""
+    parts = [_part(domain)]
+    for name, value in note.model_dump().items():
+        parts += [_part(name.encode()), _part(f"{type(value).__name__} {value}".encode())]
+    return b"".join(parts)
+
+
+def text_bytes(text: str) -> bytes:
+    """A text with its length, for a signature."""
+    return _part(text.encode())
+
+
+def arrays_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """Arrays by name, dtype, shape and SHA-256, for a signature.
+
+    Raises:
+        RefusalError: `arrays-mismatch` for an array that holds no plain numbers.
+    """
+    parts = [_count(len(arrays))]
+    for name, array in sorted(arrays.items()):
+        parts += [_part(name.encode()), *_array(array)]
+    return b"".join(parts)
 
 
 def _array(array: NDArray[Any]) -> list[bytes]:
@@ -187,3 +229,10 @@ def _part(content: bytes) -> bytes:
 
 def _count(number: int) -> bytes:
     return number.to_bytes(8, "big")
+
+
+def _validated(kind: type[_Kind], record: Mapping[str, Any], reason: Reason) -> _Kind:
+    try:
+        return kind.model_validate(dict(record))
+    except ValidationError as error:
+        raise RefusalError(reason, f"{kind.__name__}: fields are odd: {problems(error)}") from None

@@ -94,6 +94,7 @@ class Reason(StrEnum):
     OFFLINE = "offline"
     NOT_ALLOWED = "not-allowed"
     BAD_SIGNATURE = "bad-signature"
+    EXPIRED = "expired"
     WRONG_VERSION = "wrong-version"
     ARRAYS_MISMATCH = "arrays-mismatch"
     NOT_FINITE = "not-finite"
@@ -104,6 +105,9 @@ class Reason(StrEnum):
     ALREADY_ANSWERED = "already-answered"
     BAD_METRICS = "bad-metrics"
     WITHDRAWN = "withdrawn"
+    OFF_COURSE = "weights-off-course"
+    BUDGET_SPENT = "budget-spent"
+    TASK_TOO_LARGE = "too-large"
 
 
 class RefusalError(FatalError):

@@ -1,12 +1,14 @@
-"""A site's key: EC P-384, kept in OpenSSH's format because Flower's node authentication reads that.
+"""Keys of sites and of the federation: EC P-384, in OpenSSH's format because Flower's node authentication reads that.
 
-The private key never leaves the machine that made it. What a hospital sends to its coordinator is one line of text, and
-what the two read to each other over the telephone is its fingerprint, as `ssh-keygen -lf` prints it.
+Each key has one use. A site has two: one signs its replies, the other its part of Flower's node authentication. The
+private ones never leave the machine that made them. What a hospital sends to its coordinator is two lines of text, and
+what the two read to each other over the telephone is one fingerprint of both.
 """
 
 import base64
 import hashlib
 from pathlib import Path
+from typing import NamedTuple
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
@@ -29,6 +31,23 @@ PublicKey = ec.EllipticCurvePublicKey
 _ALGORITHM = "ecdsa-sha2-nistp384"
 _LARGEST = 16_384  # bytes; a P-384 key has some 300
 _OPENSSH = "-----BEGIN OPENSSH PRIVATE KEY-----"
+
+
+class SiteKeys(NamedTuple):
+    """The public keys of a site."""
+
+    reply: PublicKey  # signs what the site answers
+    node: PublicKey  # of Flower's node authentication, and of nothing else
+
+    @property
+    def fingerprint(self) -> str:
+        """`SHA256:…` of both lines without their comments: `cut -d' ' -f1,2 NAME.pub` and a SHA-256 of that."""
+        lines = "".join(f"{public_line(key, '')}\n" for key in self)
+        return _sha256(lines.encode())
+
+    def lines(self, name: str) -> str:
+        """What a .pub file holds: two OpenSSH lines with the site's name behind each."""
+        return "".join(f"{public_line(key, name)}\n" for key in self)
 
 
 def create_key(path: Path) -> PrivateKey:
@@ -104,19 +123,14 @@ def parse_public(text: str, where: Path | str) -> PublicKey:
     Raises:
         SetupError: it is a private key, another kind of key, or no key.
     """
-    if "PRIVATE KEY" in text:
-        raise SetupError(
-            f"{where}: is a private key, and it has now been shown: whoever has it can answer in the hospital's name. "
-            "Delete this copy everywhere it went, have the hospital make a new key (`roiae-client rotate`), and ask "
-            "for the file that ends in .pub."
-        )
+    _refuse_private(text, where)
     words = text.split()
     algorithm = words[0] if words else "nothing"
     if algorithm.startswith(("ssh-", "ecdsa-", "sk-")) and algorithm != _ALGORITHM:
         raise SetupError(f"{where}: is a key of type {algorithm}; {_ALGORITHM} was expected. {_MAKE_ONE}")
     if algorithm != _ALGORITHM or len(text.strip().splitlines()) != 1:
         raise SetupError(
-            f"{where}: is not a public key: one line `{_ALGORITHM} AAAA… name` was expected. "
+            f"{where}: is not a public key: a line `{_ALGORITHM} AAAA… name` was expected. "
             "Ask the hospital for the .pub file that `roiae-client init` wrote."
         )
     try:
@@ -125,19 +139,32 @@ def parse_public(text: str, where: Path | str) -> PublicKey:
         raise SetupError(
             f"{where}: is a damaged public key. Ask the hospital to send its .pub file again, as a file."
         ) from None
-    assert isinstance(key, PublicKey)  # the algorithm's name says so, and the loader compares it with the key
+    if not isinstance(key, PublicKey):
+        raise SetupError(f"{where}: is not an EC P-384 key. {_MAKE_ONE}")
     return key
 
 
-def read_public(path: Path) -> tuple[PublicKey, str]:
-    """The public key in a file and the comment behind it, which is the name of its site.
+def read_public(path: Path) -> tuple[SiteKeys, str]:
+    """The public keys in a .pub file and the comment behind the first, which is the name of their site.
 
     Raises:
-        SetupError: as `parse_public`, or the file cannot be read.
+        SetupError: as `parse_public`, the file cannot be read, or it does not hold two different keys.
     """
     text = _read(path)
-    key = parse_public(text, path)
-    return key, " ".join(text.split()[2:])
+    _refuse_private(text, path)
+    lines = [line for line in text.splitlines() if line.strip()]
+    keys = [parse_public(line, path) for line in lines[:2]]
+    if len(keys) != 2 or len(lines) != 2:
+        raise SetupError(
+            f"{path}: holds {len(lines)} line(s); two were expected, the key that signs replies and the key of "
+            "Flower's node authentication. Ask the hospital for the whole .pub file that `roiae-client init` wrote."
+        )
+    if keys[0] == keys[1]:
+        raise SetupError(
+            f"{path}: holds the same key twice; each key has one use. Ask the hospital for the .pub file that "
+            "`roiae-client init` wrote."
+        )
+    return SiteKeys(*keys), " ".join(lines[0].split()[2:])
 
 
 def public_line(key: PublicKey, comment: str) -> str:
@@ -146,9 +173,8 @@ def public_line(key: PublicKey, comment: str) -> str:
 
 
 def fingerprint(key: PublicKey) -> str:
-    """`SHA256:…`, as `ssh-keygen -lf` prints it."""
-    blob = base64.b64decode(public_line(key, "").split()[1])
-    return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
+    """`SHA256:…` of one key, as `ssh-keygen -lf` prints it."""
+    return _sha256(base64.b64decode(public_line(key, "").split()[1]))
 
 
 def sign(key: PrivateKey, message: bytes) -> bytes:
@@ -166,6 +192,19 @@ def verify(key: PublicKey, signature: bytes, message: bytes) -> bool:
 
 
 _MAKE_ONE = "`roiae-client init` makes the right kind."
+
+
+def _sha256(content: bytes) -> str:
+    return "SHA256:" + base64.b64encode(hashlib.sha256(content).digest()).decode().rstrip("=")
+
+
+def _refuse_private(text: str, where: Path | str) -> None:
+    if "PRIVATE KEY" in text:
+        raise SetupError(
+            f"{where}: is a private key, and it has now been shown: whoever has it can pass for the hospital. "
+            "Delete this copy everywhere it went, have the hospital make new keys (`roiae-client rotate`), and ask "
+            "for the file that ends in .pub."
+        )
 
 
 def _read(path: Path) -> str:

@@ -1,8 +1,8 @@
-"""What a coordinator hands a hospital: the federation's CA, its address, and the hospital's role, signed by the CA.
+"""What a coordinator hands a hospital: the federation's CA, its address, its request key, and the hospital's role.
 
-A kit is no secret: it is made for one key, and what vouches for it is the CA's fingerprint, read over the telephone. It
-arrives by mail, though, so nothing in it is believed before the fingerprint and the signature are right, and reading it
-is bounded.
+The CA signs it all. A kit is no secret: it is made for one site's keys, and what vouches for it is the CA's
+fingerprint, read over the telephone. It arrives by mail, though, so nothing in it is believed before the fingerprint
+and the signature are right, and reading it is bounded.
 """
 
 import io
@@ -22,13 +22,15 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from roiae.certificates import ca_fingerprint, certificate_key, load_certificate, same_fingerprint
 from roiae.config import Role
 from roiae.errors import SetupError
-from roiae.keys import PrivateKey, sign, verify
+from roiae.keys import PrivateKey, PublicKey, sign, verify
+from roiae.request_key import RequestCertificate
+from roiae.text import shown
 
-PROTOCOL = 1  # of kits, requests and replies; raised when one side could no longer make sense of the other
+PROTOCOL = 2  # of kits, requests and replies; raised when one side could no longer make sense of the other
 NAME_PATTERN = r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$"
 KIT_JSON, CA_CERTIFICATE, KIT_SIGNATURE = "kit.json", "ca.crt", "kit.sig"
 
-_LARGEST = 16_384  # bytes of a kit and of each member; a kit has some 2,000
+_LARGEST = 16_384  # bytes of a kit and of each member; a kit has some 3,000
 _SIGNED_FOR = b"roiae kit\n"  # before the signed bytes, so that no other signature of the CA can pass for a kit's
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
@@ -66,11 +68,23 @@ class Kit(BaseModel):
     port: Port
     site: Name
     role: Role
-    site_fingerprint: str  # of the key that the coordinator enrolled
+    site_fingerprint: str  # of the keys that the coordinator enrolled
+    request_key: RequestCertificate  # as it is now; requests bring a newer one themselves
 
     @property
     def address(self) -> str:
         return address_of(self.host, self.port)
+
+    def require_request_key(self, ca: PublicKey, where: object) -> None:
+        """
+        Raises:
+            SetupError: the request key's certificate is not of this CA for this federation.
+        """
+        if not self.request_key.issued_by(ca, self.federation):
+            raise SetupError(
+                f"{where}: its request key is not certified by this federation's CA, so no request could be believed. "
+                f"{_ASK_AGAIN}"
+            )
 
 
 def parse_kit(content: bytes, where: object) -> Kit:
@@ -85,14 +99,20 @@ def parse_kit(content: bytes, where: object) -> Kit:
         raise SetupError(f"{where}: {KIT_JSON} is not a kit's. {_ASK_AGAIN}") from None
     if protocol != PROTOCOL:
         raise SetupError(
-            f"{where}: is a kit of protocol {protocol!r}, made by roiae {fields.get('roiae')!r}; this roiae reads "
+            f"{where}: is a kit of protocol {shown(repr(protocol), 40)}, made by roiae "
+            f"{shown(repr(fields.get('roiae')), 40)}; this roiae reads "
             f"protocol {PROTOCOL}. Install the coordinator's version of roiae."
+        )
+    if "request_key" not in fields:
+        raise SetupError(
+            f"{where}: names no request key, so no request could be believed. Ask the coordinator for a new kit: "
+            "`roiae-server add-site … --replace` makes one."
         )
     try:
         return Kit.model_validate_json(content)
     except ValidationError as error:
         keys = ", ".join(sorted({".".join(map(str, problem["loc"])) for problem in error.errors()}))
-        raise SetupError(f"{where}: {KIT_JSON} is not right at {keys}. {_ASK_AGAIN}") from None
+        raise SetupError(f"{where}: {KIT_JSON} is not right at {shown(keys)}. {_ASK_AGAIN}") from None
 
 
 def pack_kit(kit: Kit, ca_pem: bytes, ca_key: PrivateKey) -> bytes:
@@ -137,7 +157,9 @@ class SealedKit:
         key = certificate_key(certificate, f"{self.path}: {CA_CERTIFICATE}")
         if not verify(key, self.signature, _SIGNED_FOR + self.kit_json):
             raise SetupError(f"{self.path}: {KIT_JSON} is not what the coordinator's CA signed. {_ASK_AGAIN}")
-        return parse_kit(self.kit_json, self.path)
+        kit = parse_kit(self.kit_json, self.path)
+        kit.require_request_key(key, self.path)
+        return kit
 
 
 def read_kit(path: Path) -> SealedKit:

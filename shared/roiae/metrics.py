@@ -1,8 +1,8 @@
 """Image quality as sums over frames, which add up across hospitals; means do not."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -13,6 +13,8 @@ from roiae.errors import Reason, RefusalError
 from roiae.losses import Comparison, roi_edge_per_frame, roi_l1_per_frame
 from roiae.ms_ssim import ms_ssim
 from roiae.nt import find_borders
+from roiae.rounding import rounded_sum
+from roiae.text import shown
 
 MEASURES = ("psnr", "ms_ssim", "roi_mae", "roi_edge_mae")
 MOST_PSNR = 100.0  # dB: a perfect frame counts as this instead of ∞
@@ -42,6 +44,11 @@ class Quality:
         sums = self.to_sums()
         return {name: sums[name] / self.frames for name in MEASURES} | {"frames": self.frames}
 
+    def rounded(self) -> "Quality":
+        """The sums as they may leave a site."""
+        sums = {name: rounded_sum(name, getattr(self, name), self.frames) for name in MEASURES}
+        return Quality(**sums, frames=self.frames)
+
     def to_sums(self) -> dict[str, float]:
         """The sums as they travel."""
         return {name: float(total) for name, total in asdict(self).items()}
@@ -55,9 +62,9 @@ class Quality:
         """
         names = {*MEASURES, "frames"}
         if set(sums) != names or not all(math.isfinite(total) for total in sums.values()):
-            raise RefusalError(Reason.BAD_METRICS, f"Expected finite sums {sorted(names)}, received {dict(sums)}.")
+            raise _bad_metrics(f"finite sums {sorted(names)}", sums)
         if sums["frames"] < 0 or sums["frames"] % 1:
-            raise RefusalError(Reason.BAD_METRICS, f"Expected a whole number of frames, received {sums['frames']}.")
+            raise _bad_metrics("a whole number of frames", sums)
         return cls(**{name: float(sums[name]) for name in MEASURES}, frames=int(sums["frames"]))
 
 
@@ -102,6 +109,11 @@ class NtAgreement:
             nt_one_sided=int(means.get("nt_one_sided", 0)),
         )
 
+    def rounded(self) -> "NtAgreement":
+        """The sums as they may leave a site."""
+        px, mm = rounded_sum("nt_px", self.nt_px, self.nt_frames), rounded_sum("nt_mm", self.nt_mm, self.nt_mm_frames)
+        return replace(self, nt_px=px, nt_mm=mm)
+
     def to_sums(self) -> dict[str, float]:
         """The sums as they travel."""
         return {name: float(total) for name, total in asdict(self).items()}
@@ -114,10 +126,10 @@ class NtAgreement:
             RefusalError: a name is missing or unknown, a sum is negative or not finite, or a count is no count.
         """
         if set(sums) != NT_SUMS or not all(0 <= total < math.inf for total in sums.values()):
-            raise RefusalError(Reason.BAD_METRICS, f"Expected finite sums {sorted(NT_SUMS)}, received {dict(sums)}.")
+            raise _bad_metrics(f"finite sums {sorted(NT_SUMS)}", sums)
         counts = {name: int(sums[name]) for name in ("nt_frames", "nt_mm_frames", "nt_one_sided")}
         if any(sums[name] != count for name, count in counts.items()) or counts["nt_mm_frames"] > counts["nt_frames"]:
-            raise RefusalError(Reason.BAD_METRICS, f"Expected whole numbers of frames, received {dict(sums)}.")
+            raise _bad_metrics("whole numbers of frames", sums)
         return cls(**counts, nt_px=sums["nt_px"], nt_mm=sums["nt_mm"])
 
 
@@ -178,25 +190,32 @@ def quality(recon: Tensor, frame: Tensor, roi: Tensor) -> Quality:
 def nt_agreement(
     recon: Tensor, frame: Tensor, roi: Tensor, stored_px: NDArray[np.float64], mm_per_px: NDArray[np.float64]
 ) -> NtAgreement:
-    """The NT's thickness in each frame beside that in its reconstruction, summed.
+    """As `nt_readings`, summed."""
+    return sum(nt_readings(recon, frame, roi, stored_px, mm_per_px), NtAgreement())
+
+
+def nt_readings(
+    recon: Tensor, frame: Tensor, roi: Tensor, stored_px: NDArray[np.float64], mm_per_px: NDArray[np.float64]
+) -> Iterator[NtAgreement]:
+    """The NT's thickness in each frame beside that in its reconstruction, one frame after the other.
 
     Args:
         recon, frame, roi: as in `quality`.
         stored_px: [B, 2], width and height of a pixel in pixels of the stored frame.
         mm_per_px: [B, 2], the same in mm; nan where it is not known.
     """
-    total = NtAgreement()
     for ours, theirs, box, px, mm in zip(recon[:, 0], frame[:, 0], roi.tolist(), stored_px, mm_per_px, strict=True):
         x0, y0, x1, y1 = box
         found = [find_borders(image[y0:y1, x0:x1].numpy()) for image in (ours, theirs)]
         borders = [of for of in found if of is not None]
         if len(borders) == 1:
-            total += NtAgreement(nt_one_sided=1)
-        elif borders:
+            yield NtAgreement(nt_one_sided=1)
+        elif len(borders) == 2:
             apart_px, apart_mm = (abs(borders[0].thickness(unit) - borders[1].thickness(unit)) for unit in (px, mm))
             known = not math.isnan(apart_mm)
-            total += NtAgreement(1, apart_px, int(known), apart_mm if known else 0.0)
-    return total
+            yield NtAgreement(1, apart_px, int(known), apart_mm if known else 0.0)
+        else:
+            yield NtAgreement()
 
 
 def psnr(recon: Tensor, frame: Tensor) -> Tensor:
@@ -207,3 +226,9 @@ def psnr(recon: Tensor, frame: Tensor) -> Tensor:
 
 def _total(per_frame: Tensor) -> float:
     return per_frame.double().sum().item()
+
+
+def _bad_metrics(expected: str, sums: Mapping[str, float]) -> RefusalError:
+    """The names are whatever the sender chose."""
+    received = ", ".join(f"{name} {total}" for name, total in sorted(sums.items()))
+    return RefusalError(Reason.BAD_METRICS, f"Expected {expected}, received {shown(received)}.")

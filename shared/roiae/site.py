@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 import torch
 
-from roiae.config import PrivacyConfig, Role
+from roiae.config import MinimumConfig, PrivacyConfig, Role
 from roiae.contract import (
     GRADIENT,
     NUM_EXAMPLES,
@@ -26,11 +26,30 @@ from roiae.contract import (
 from roiae.data.site_data import SiteData
 from roiae.errors import Reason, RefusalError
 from roiae.hardware import find_device, prepare_process
+from roiae.metrics import Evaluation, Quality
+from roiae.minimum import check_enough, is_enough, outgoing_nt
 from roiae.model import Autoencoder
+from roiae.rounding import SPEED_DIGITS, significant
 from roiae.shift.queries import ShiftDesk
-from roiae.training import arrays_of, evaluate, load_arrays, score, train_round
+from roiae.training import Training, arrays_of, evaluate, load_arrays, score, train_round
 
 CPU = torch.device("cpu")
+
+
+class Guard:
+    """Is shown what a site makes of the weights that came with a request; what it raises ends the request.
+
+    This one lets everything through.
+    """
+
+    def received(self, quality: Quality) -> None:
+        """How well they reconstruct the validation split, before anything else is done with them."""
+
+    def trained(self, training: Training, quality: Callable[[], Quality]) -> None:
+        """What a round of training on them did, before it leaves, and how well they then reconstruct that split."""
+
+
+NO_GUARD = Guard()
 
 
 @dataclass(frozen=True)
@@ -43,13 +62,17 @@ class Site:
     privacy: PrivacyConfig
     state: Path  # its own folder, for what has to be remembered of its answers
     device: torch.device = CPU  # that trains and evaluates
+    minimum: MinimumConfig = field(default_factory=MinimumConfig)  # behind every number that leaves
 
-    def answer(self, request: Request) -> Reply:
+    def answer(self, request: Request, guard: Guard = NO_GUARD) -> Reply:
         """Do what is asked, or refuse.
 
+        Args:
+            guard: looks at the weights that came, and at what was trained on them.
+
         Raises:
-            RefusalError: this site is held out and asked to contribute, the weights are not the model's, or a shift
-                query asks for more than may be told.
+            RefusalError: this site is held out and asked to contribute, too few frames or subjects stand behind an
+                answer, the weights are not the model's, or a shift query asks for more than may be told.
         """
         task = request.task
         if self.role is Role.HELD_OUT and not isinstance(task, EvaluateTask | KeysTask | ScoreTask):
@@ -59,11 +82,13 @@ class Site:
         arrays: Arrays = {}
         match task:
             case TrainTask():
+                check_enough(self.data.train.subjects, self.minimum, "training")
                 model = self._model(task, request.arrays)
-                metrics = self._train(model, task)
+                metrics = self._train(model, task, guard)
                 arrays = arrays_of(model)
             case EvaluateTask():
-                metrics = self._evaluate(self._model(task, request.arrays), task)
+                check_enough(self._evaluated, self.minimum, "evaluated")
+                metrics = self._evaluate(self._model(task, request.arrays), task, guard)
             case _:
                 metrics, arrays = self._shift.answer(task, request.arrays)
         return Reply(metrics, arrays, seconds=time.perf_counter() - began)
@@ -72,23 +97,40 @@ class Site:
     def _shift(self) -> ShiftDesk:
         return ShiftDesk(self.name, self.role, self.data, self.privacy, self.state)
 
-    def _train(self, model: Autoencoder, task: TrainTask) -> dict[str, float]:
+    @property
+    def _evaluated(self) -> tuple[str, ...]:
+        """Subjects of the frames that an evaluation is of; a held-out site has trained on nothing, so all count."""
+        trained_on = () if self.role is Role.SOURCE else self.data.train.subjects
+        return (*self.data.validation.subjects, *trained_on)
+
+    def _train(self, model: Autoencoder, task: TrainTask, guard: Guard) -> dict[str, float]:
         received = evaluate(model, self.data.validation, task.batch_size)
+        guard.received(received)
         training = train_round(model, self.data.train, task, site=self.name)
+        guard.trained(training, lambda: evaluate(model, self.data.validation, task.batch_size))
         return {
             NUM_EXAMPLES: float(len(self.data.train)),
-            "frames_a_second": training.frames / training.seconds,
-            **training.losses,
-            **{f"{GRADIENT}{term}": magnitude for term, magnitude in training.magnitudes.items()},
-            **{f"{VALIDATION}{name}": total for name, total in received.to_sums().items()},
+            "frames_a_second": significant(training.frames / training.seconds, SPEED_DIGITS),
+            **{name: significant(loss) for name, loss in training.losses.items()},
+            **{f"{GRADIENT}{term}": significant(magnitude) for term, magnitude in training.magnitudes.items()},
+            **{f"{VALIDATION}{name}": total for name, total in self._outgoing(received).items()},
         }
 
-    def _evaluate(self, model: Autoencoder, task: EvaluateTask) -> dict[str, float]:
-        """On the validation split of a source; a held-out site has trained on nothing, so all its frames count."""
-        total = score(model, self.data.validation, task.batch_size)
+    def _outgoing(self, received: Quality) -> dict[str, float]:
+        """Rounded sums over the validation split; none where it is too small, which keeps no update from leaving."""
+        if not is_enough(self.data.validation.subjects, self.minimum):
+            return {}
+        return received.rounded().to_sums()
+
+    def _evaluate(self, model: Autoencoder, task: EvaluateTask, guard: Guard) -> dict[str, float]:
+        """On the validation split of a source; on all frames of a held-out site."""
+        quality, readings = score(model, self.data.validation, task.batch_size)
+        guard.received(quality)
         if self.role is Role.HELD_OUT:
-            total += score(model, self.data.train, task.batch_size)
-        return total.to_sums()
+            of_train, more = score(model, self.data.train, task.batch_size)
+            quality, readings = quality + of_train, readings + more
+        nt = outgoing_nt(readings, self.minimum)
+        return Evaluation(quality.rounded(), nt.rounded()).to_sums()
 
     def _model(self, task: Task, arrays: Arrays) -> Autoencoder:
         model = Autoencoder(**task.model.model_dump())
@@ -111,6 +153,7 @@ class SiteFolder:
     privacy: PrivacyConfig
     state: Path
     device: str = "cpu"  # as it is set: auto, cpu, cuda or mps
+    minimum: MinimumConfig = field(default_factory=MinimumConfig)
 
     def open(self, on_frame: Callable[[int, int], None] | None = None) -> Site:
         """The site with its data, from the cache where that holds them.
@@ -131,4 +174,4 @@ class SiteFolder:
             max_bad_share=self.max_bad_share,
             on_frame=on_frame,
         )
-        return Site(self.name, self.role, data, self.privacy, self.state, device)
+        return Site(self.name, self.role, data, self.privacy, self.state, device, self.minimum)

@@ -5,6 +5,7 @@ kernel kills the children with it.
 """
 
 import ctypes
+import io
 import logging
 import os
 import signal
@@ -12,19 +13,21 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+
+from roiae.text import shown
 
 STOP_SECONDS = 10.0  # between SIGTERM and SIGKILL
 BACK_OFF = (0.5, 5.0)  # seconds before a child that ended is started again: first, and at most
 STEADY_SECONDS = 60.0  # a child that ran this long starts again without the back-off of earlier failures
 TICK_SECONDS = 0.2
 LOG_BYTES, LOG_FILES = 5_000_000, 3
+LINE_CHARACTERS = 4000  # of a line; the rest of a longer one is left out
 PR_SET_PDEATHSIG = 1
 
 log = logging.getLogger(__name__)
@@ -48,7 +51,7 @@ class _Child:
         self._log = RotatingFileHandler(logs / f"{service.name}.log", "a", LOG_BYTES, LOG_FILES, "utf-8")
         self._reader: threading.Thread | None = None
         self._wait, self.started, self.due = BACK_OFF[0], 0.0, 0.0
-        self.process: subprocess.Popen[str] | None = None
+        self.process: subprocess.Popen[bytes] | None = None
         self.over = False
 
     def start(self) -> None:
@@ -58,14 +61,13 @@ class _Child:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
             env=environment,
             start_new_session=True,  # Ctrl-C reaches the parent alone, which ends its children in order
             preexec_fn=_die_with_parent if sys.platform == "linux" else None,
         )
         assert self.process.stdout
-        self._reader = threading.Thread(target=self._copy, args=(self.process.stdout,), daemon=True)
+        output = io.TextIOWrapper(self.process.stdout, "utf-8", "replace", newline="\n")  # a lone \r ends no line
+        self._reader = threading.Thread(target=self._copy, args=(output,), daemon=True)
         self._reader.start()
         self.started = time.monotonic()
 
@@ -100,12 +102,13 @@ class _Child:
             os.killpg(process.pid, signal.SIGKILL)  # what it started, too
         process.wait()
 
-    def _copy(self, stream: IO[str]) -> None:
+    def _copy(self, stream: io.TextIOWrapper) -> None:
         with stream:
-            for line in stream:
-                self._log.emit(logging.makeLogRecord({"msg": line.rstrip("\n")}))
+            for line in _lines(stream):
+                safe = shown(line, LINE_CHARACTERS)  # a library's own lines may hold what a peer wrote
+                self._log.emit(logging.makeLogRecord({"msg": safe}))
                 if self.service.echo:
-                    print(line, end="", flush=True)
+                    print(safe, flush=True)
 
 
 class Supervisor:
@@ -173,6 +176,15 @@ class Supervisor:
     def stop(self) -> None:
         for child in reversed(self._children):
             child.stop()
+
+
+def _lines(stream: io.TextIOWrapper) -> Iterator[str]:
+    """What a child prints, line by line, no line longer than is shown: it need not end one, ever."""
+    begins = True
+    while piece := stream.readline(LINE_CHARACTERS + 1):
+        if begins:
+            yield piece.rstrip("\n")
+        begins = piece.endswith("\n")
 
 
 def _die_with_parent() -> None:

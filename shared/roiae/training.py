@@ -6,6 +6,7 @@ their augmentation come from a generator of their own, and the optimiser starts 
 
 import hashlib
 import math
+import secrets
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from roiae.contract import Arrays, TrainTask
 from roiae.data.augment import augment
 from roiae.data.site_data import FrameSet
 from roiae.losses import phase_loss
-from roiae.metrics import Evaluation, Quality, nt_agreement, quality
+from roiae.metrics import NtAgreement, Quality, nt_readings, quality
 from roiae.model import Autoencoder
 
 # AdamW's update is as linear in a gradient far below its epsilon as SGD's, and weights made by hand can keep gradients
@@ -38,6 +39,12 @@ class Training:
     magnitudes: dict[str, float]  # g[t] = √(mean over steps of ‖∇θ Lt‖²) of each term by name; empty unless asked for
     frames: int  # seen, an epoch counting each once
     seconds: float
+    quiet: float  # the largest share of a step's gradient that is below QUIET, over the steps that were looked at
+
+
+# AdamW divides by √v + 1e-8: below this, a step is the gradient itself, and tells its numbers exactly.
+QUIET = 1e-8
+_LOOKED_AT = 8  # one step of so many, by chance, so that no weights can be made for those that are not; and the first
 
 
 def round_seed(seed: int, site: str, round_: int) -> int:
@@ -53,7 +60,8 @@ def train_round(model: Autoencoder, data: FrameSet, task: TrainTask, *, site: st
     optimizer = _optimizer(model, task)
     parameters = list(model.parameters())
     start = [parameter.detach().clone() for parameter in parameters] if task.proximal_mu else []
-    losses, norms, sizes = [], [], []  # of each step, on the device: to read one is to wait for all work before it
+    sizes: list[int] = []
+    losses, norms, quiet = [], [], []  # of each step, on the device: to read one is to wait for all work before it
     began = time.perf_counter()
     for _ in range(task.local_epochs):
         for batch in shuffled_batches(data, task.batch_size, generator):
@@ -71,6 +79,8 @@ def train_round(model: Autoencoder, data: FrameSet, task: TrainTask, *, site: st
             loss.backward()  # type: ignore[no-untyped-call]
             if task.clip_norm is not None:
                 nn.utils.clip_grad_norm_(parameters, task.clip_norm, foreach=device.type == "cuda")
+            if not sizes or secrets.randbelow(_LOOKED_AT) == 0:
+                quiet.append(_quiet_share(parameters))
             _drop_smallest(parameters)
             optimizer.step()
             losses.append(torch.stack([loss, *terms.values()]).detach())
@@ -81,7 +91,8 @@ def train_round(model: Autoencoder, data: FrameSet, task: TrainTask, *, site: st
     if norms:
         of_terms = torch.stack(norms).square().mean(dim=0).sqrt()
         magnitudes = dict(zip(task.weights, of_terms.tolist(), strict=True))
-    return Training(by_name, magnitudes, sum(sizes), time.perf_counter() - began)
+    most = float(torch.stack(quiet).max())
+    return Training(by_name, magnitudes, sum(sizes), time.perf_counter() - began, most)
 
 
 def evaluate(model: Autoencoder, data: FrameSet, batch_size: int) -> Quality:
@@ -90,13 +101,14 @@ def evaluate(model: Autoencoder, data: FrameSet, batch_size: int) -> Quality:
     return sum((quality(recon, frames, rois) for _, frames, rois, recon in reconstructed), Quality())
 
 
-def score(model: Autoencoder, data: FrameSet, batch_size: int) -> Evaluation:
-    """As `evaluate`, and what the reconstructions keep of the NT."""
-    total = Evaluation()
+def score(model: Autoencoder, data: FrameSet, batch_size: int) -> tuple[Quality, list[tuple[NtAgreement, str]]]:
+    """As `evaluate`, and what each reconstruction keeps of the NT, with the frame's subject."""
+    total, readings = Quality(), []
     for part, frames, rois, recon in reconstructions(model, data, batch_size):
-        nt = nt_agreement(recon, frames, rois, part.stored_px, part.mm_per_px)
-        total += Evaluation(quality(recon, frames, rois), nt)
-    return total
+        total += quality(recon, frames, rois)
+        of_part = nt_readings(recon, frames, rois, part.stored_px, part.mm_per_px)
+        readings += list(zip(of_part, part.subjects, strict=True))
+    return total, readings
 
 
 @torch.no_grad()
@@ -179,6 +191,12 @@ def _optimizer(model: nn.Module, task: TrainTask) -> torch.optim.Optimizer:
         eps=EPSILON,
         fused=True,
     )
+
+
+def _quiet_share(parameters: list[nn.Parameter]) -> Tensor:
+    """Of the gradient's numbers that are below QUIET."""
+    below = torch.stack([(p.grad.abs() < QUIET).sum() for p in parameters if p.grad is not None])
+    return below.sum() / sum(p.numel() for p in parameters)
 
 
 def _squared_distance(parameters: list[nn.Parameter], start: list[Tensor]) -> Tensor:

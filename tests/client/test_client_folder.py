@@ -1,5 +1,7 @@
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -7,11 +9,12 @@ import yaml
 from roiae.certificates import ca_fingerprint
 from roiae.config import Role
 from roiae.errors import ConfigError, DataError, SetupError
-from roiae.keys import load_private, read_public
+from roiae.keys import create_key, load_private, read_public
 from roiae_client import client_folder
 from roiae_client.client_folder import ClientFolder
 from roiae_client.site_config import ALLOWED_BY_DEFAULT, SiteConfig, read_site_config
 from roiae_server.coordinator_folder import CoordinatorFolder
+from tests.signing import new_signer
 
 
 @pytest.fixture
@@ -30,16 +33,18 @@ def contents(site: ClientFolder) -> dict[str, bytes]:
 
 def enrol(coordinator: CoordinatorFolder, site: ClientFolder, role: Role = Role.SOURCE) -> tuple[Path, str]:
     """The site's kit and the CA's fingerprint."""
-    key, name = read_public(site.public_key)
-    kit = coordinator.add_site(name, role, key)
+    keys, name = read_public(site.public_keys)
+    kit = coordinator.add_site(name, role, keys)
     return kit, ca_fingerprint(coordinator.ca_certificate.read_bytes())
 
 
-def test_a_new_folder_has_a_key_and_the_line_to_send(site: ClientFolder) -> None:
-    key, comment = read_public(site.public_key)
+def test_a_new_folder_has_two_keys_and_the_file_to_send(site: ClientFolder) -> None:
+    keys, comment = read_public(site.public_keys)
 
-    assert site.public_key.name == "hospital-a.pub"
-    assert (key, comment) == (load_private(site.key).public_key(), "hospital-a")
+    assert site.public_keys.name == "hospital-a.pub"
+    private = [load_private(path).public_key() for path in (site.reply_key, site.node_key)]
+    assert (list(keys), comment) == (private, "hospital-a")
+    assert site.private_key().public_key() == keys.reply
     assert site.path.stat().st_mode & 0o777 == 0o700
     assert not site.joined
 
@@ -48,7 +53,8 @@ def test_the_settings_are_written_out_with_what_they_mean(site: ClientFolder) ->
     text = (site.path / "site.yaml").read_text()
 
     assert read_site_config(site.path) == SiteConfig(name="hospital-a", data=site.path / "data")
-    assert "  # optimiser steps behind an update; fewer would show single frames\n  min_local_steps: 5" in text
+    assert "  # stops one step from outgrowing all others" in text
+    assert "\n    train: 200\n" in text
     assert yaml.safe_load(text)["limits"]["requests"] == sorted(ALLOWED_BY_DEFAULT)
 
 
@@ -186,7 +192,7 @@ def _rotated_key(site: ClientFolder, coordinator: CoordinatorFolder, kit: Path) 
 
 
 def _open_key(site: ClientFolder, coordinator: CoordinatorFolder, kit: Path) -> None:
-    site.key.chmod(0o644)
+    site.reply_key.chmod(0o644)
 
 
 def _other_role(site: ClientFolder, coordinator: CoordinatorFolder, kit: Path) -> None:
@@ -203,7 +209,7 @@ def _cut_kit(site: ClientFolder, coordinator: CoordinatorFolder, kit: Path) -> N
     [
         (_other_hospitals_kit, "is the kit of hospital-b; this hospital is hospital-a"),
         (_other_coordinators_kit, "do not use it"),
-        (_rotated_key, "is for another key"),
+        (_rotated_key, "is for other keys"),
         (_open_key, "chmod 600"),
         (_other_role, r"enrols this hospital as source; site\.yaml says held-out"),
         (_cut_kit, "is damaged"),
@@ -231,15 +237,44 @@ def test_a_folder_serves_one_federation(site: ClientFolder, coordinator: Coordin
     assert contents(site) == before
 
 
-def test_a_rotated_key_replaces_the_old_one_whole(site: ClientFolder) -> None:
-    before = site.fingerprint
-    (site.path / "key.new").write_text("torn by a crash")
+def test_rotated_keys_replace_the_old_ones_whole(site: ClientFolder) -> None:
+    before = site.keys
+    (site.path / "node.key.new").write_text("torn by a crash")
 
     site.rotate()
 
-    assert site.fingerprint != before
-    assert read_public(site.public_key) == (site.private_key().public_key(), "hospital-a")
-    assert not (site.path / "key.new").exists()
+    assert not any(key in before for key in site.keys)
+    assert read_public(site.public_keys) == (site.keys, "hospital-a")
+    assert not list(site.path.glob("*.new"))
+
+
+@pytest.mark.parametrize("after", [1, 2, 3, 4, 5])
+def test_a_rotation_that_is_killed_never_leaves_a_mix_that_looks_whole(
+    site: ClientFolder, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    before = site.keys
+    steps = iter(range(1, 6))  # two keys made, two put in place, the public file written
+
+    def until(step: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: Any) -> Any:
+            if next(steps) == after:
+                raise KeyboardInterrupt
+            return step(*arguments)
+
+        return run
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(client_folder, "create_key", until(create_key))
+        patched.setattr(Path, "replace", until(Path.replace))
+        site.rotate()
+
+    if after <= 3:
+        assert site.keys == before
+    else:
+        with pytest.raises(SetupError, match=r"do not belong together.*Type `roiae-client rotate"):
+            _ = site.keys
+    site.rotate()
+    assert not any(key in before for key in site.keys)
 
 
 def test_a_rotation_without_room_keeps_the_old_key(site: ClientFolder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,13 +289,34 @@ def test_a_rotation_without_room_keeps_the_old_key(site: ClientFolder, monkeypat
     assert contents(site) == before
 
 
-def test_a_site_with_a_rotated_key_has_to_join_again(site: ClientFolder, coordinator: CoordinatorFolder) -> None:
+def test_a_site_with_rotated_keys_has_to_join_again(site: ClientFolder, coordinator: CoordinatorFolder) -> None:
     site.join(*enrol(coordinator, site))
     site.rotate()
 
-    with pytest.raises(SetupError, match="the key was rotated"):
+    with pytest.raises(SetupError, match="the keys were rotated"):
         _ = site.kit
 
-    kit = coordinator.replace_key("hospital-a", Role.SOURCE, read_public(site.public_key)[0])
+    kit = coordinator.replace_keys("hospital-a", Role.SOURCE, read_public(site.public_keys)[0])
     site.join(kit, ca_fingerprint(coordinator.ca_certificate.read_bytes()))
     assert site.kit.site == "hospital-a"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda kit: kit | {"request_key": new_signer().certificate.model_dump()}, "not certified by this federation"),
+        (lambda kit: {name: value for name, value in kit.items() if name != "request_key"}, "names no request key"),
+    ],
+)
+def test_a_kit_whose_request_key_was_exchanged_afterwards_is_told(
+    site: ClientFolder,
+    coordinator: CoordinatorFolder,
+    spoil: Callable[[dict[str, Any]], dict[str, Any]],
+    message: str,
+) -> None:
+    site.join(*enrol(coordinator, site))
+    path = site.path / "kit.json"
+    path.write_text(json.dumps(spoil(json.loads(path.read_text()))))
+
+    with pytest.raises(SetupError, match=message):
+        _ = site.kit

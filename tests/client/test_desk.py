@@ -14,26 +14,37 @@ import torch
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from roiae.contract import Arrays, EvaluateTask, Reply, TrainTask
-from roiae.envelope import NO_LINES, ROIAE, Ask, check, signed_bytes
-from roiae.errors import FrameError, LedgerError, Reason, RefusalError
+from roiae.envelope import ROIAE, Ask, Greeting, check, signed_bytes
+from roiae.errors import FrameError, Reason, RefusalError
 from roiae.kit import PROTOCOL
 from roiae.metrics import MEASURES, NT_SUMS
+from roiae.shift.latents import digest
 from roiae.site import Site
+from roiae.training import initial_arrays
 from roiae_client.desk import Answer, HospitalDesk
 from roiae_client.ledger import Ledger, LedgerReader
 from roiae_client.site_config import Limits, SiteConfig
 from tests.client.conftest import read
 from tests.conftest import MODEL
+from tests.signing import TRUSTED, new_ask, new_key, new_signer, signed
 
 KEY = ec.generate_private_key(ec.SECP384R1())
-OPEN = Limits(min_frames=2, min_subjects=2, min_local_steps=1)
+START = initial_arrays(MODEL, 7)  # what `initial` is
+OPEN = Limits(min_frames=2, min_subjects=2, start_models=(digest(START),))
 EVALUATE = EvaluateTask(model=MODEL, batch_size=8, threads=2)
 SECRET = "/srv/images/jane-doe.png"
 
 
-def ask(request: str = "r1", **changes: Any) -> Ask:
-    fields = {"roiae": ROIAE, "protocol": PROTOCOL, "acknowledged_lines": 0, "acknowledged_head": NO_LINES, **changes}
-    return Ask(run="run", request=request, **fields)
+def ask(request: str = "r1") -> Ask:
+    """What the coordinator keeps of a request, as far as it compares a reply with it."""
+    return new_ask(request=request)
+
+
+def ask_desk(
+    desk: HospitalDesk, kind: str, text: str, arrays: Arrays, request: str = "r1", site: str = "alpha", **changes: Any
+) -> Answer:
+    """To a request as the coordinator signs it, but for these fields of its ask."""
+    return desk.answer(kind, signed(kind, text, arrays, site=site, request=request, **changes), text, arrays)
 
 
 def config(limits: Limits = OPEN, name: str = "alpha") -> SiteConfig:
@@ -42,13 +53,13 @@ def config(limits: Limits = OPEN, name: str = "alpha") -> SiteConfig:
 
 @pytest.fixture
 def desk(make_site: Callable[..., Site], ledger: Ledger) -> HospitalDesk:
-    return HospitalDesk(config(), KEY, ledger, lambda side, config: make_site("alpha"))
+    return HospitalDesk(config(), KEY, TRUSTED, ledger, lambda side, config: make_site("alpha"))
 
 
 def test_an_update_leaves_sealed_and_written_down(
-    desk: HospitalDesk, ledger_path: Path, train_task: TrainTask, initial: Arrays
+    desk: HospitalDesk, ledger_path: Path, recipe: TrainTask, initial: Arrays
 ) -> None:
-    envelope, signature, reply = desk.answer("train", ask(), train_task.model_dump_json(), initial)
+    envelope, signature, reply = ask_desk(desk, "train", recipe.model_dump_json(), initial)
 
     check(KEY.public_key(), ask(), "train", "alpha", envelope, signature, reply)
     assert reply is not None
@@ -56,12 +67,13 @@ def test_an_update_leaves_sealed_and_written_down(
     assert (line.kind, line.request, line.reason) == ("train", "r1", "")
     assert [array["name"] for array in line.arrays] == list(initial)
     assert line.metrics == list(reply.metrics)
+    assert (line.weights, line.round, line.passes) == (digest(initial), 1, 1)
     assert line.bytes == sum(array.nbytes for array in initial.values()) + 8 * len(reply.metrics)
     assert (envelope.ledger_lines, envelope.ledger_head) == (1, line.hash)
 
 
 def test_numbers_alone_leave_without_arrays(desk: HospitalDesk, ledger_path: Path, initial: Arrays) -> None:
-    envelope, signature, reply = desk.answer("evaluate", ask(), EVALUATE.model_dump_json(), initial)
+    envelope, signature, reply = ask_desk(desk, "evaluate", EVALUATE.model_dump_json(), initial)
 
     check(KEY.public_key(), ask(), "evaluate", "alpha", envelope, signature, reply)
     assert (read(ledger_path)[0].arrays, sorted(read(ledger_path)[0].metrics)) == (
@@ -74,20 +86,24 @@ def test_the_handshake_says_who_and_which_version_and_opens_no_data(ledger: Ledg
     def open_site(side: int, config: SiteConfig) -> Site:
         raise AssertionError("no data are needed")
 
-    envelope, signature, reply = HospitalDesk(config(), KEY, ledger, open_site).answer("query.identify", ask(), "", {})
+    envelope, signature, reply = ask_desk(
+        HospitalDesk(config(), KEY, TRUSTED, ledger, open_site), "query.identify", "", {}
+    )
 
     check(KEY.public_key(), ask(), "query.identify", "alpha", envelope, signature, reply)
     assert (envelope.site, envelope.roiae, envelope.protocol) == ("alpha", ROIAE, PROTOCOL)
-    assert reply == Reply({}, {}, 0.0)
+    assert reply == Reply(OPEN.as_numbers(), {}, 0.0)
+    assert {"limits.max_learning_rate": 0.003, "limits.max_requests.train": 200.0}.items() <= reply.metrics.items()
+    assert not any("start_models" in name for name in reply.metrics)
 
 
 def test_the_update_is_clipped_to_the_sites_bound(
-    make_site: Callable[..., Site], ledger: Ledger, train_task: TrainTask, initial: Arrays
+    make_site: Callable[..., Site], ledger: Ledger, recipe: TrainTask, initial: Arrays
 ) -> None:
     limits = OPEN.model_copy(update={"max_update_norm": 1e-3})
-    desk = HospitalDesk(config(limits), KEY, ledger, lambda side, config: make_site("alpha"))
+    desk = HospitalDesk(config(limits), KEY, TRUSTED, ledger, lambda side, config: make_site("alpha"))
 
-    _, _, reply = desk.answer("train", ask(), train_task.model_dump_json(), initial)
+    _, _, reply = ask_desk(desk, "train", recipe.model_dump_json(), initial)
 
     assert reply is not None
     update = np.concatenate([(reply.arrays[name] - initial[name]).ravel() for name in initial])
@@ -95,12 +111,10 @@ def test_the_update_is_clipped_to_the_sites_bound(
 
 
 def test_in_half_precision_the_clipped_difference_leaves(
-    desk: HospitalDesk, ledger_path: Path, train_task: TrainTask, initial: Arrays
+    desk: HospitalDesk, ledger_path: Path, recipe: TrainTask, initial: Arrays
 ) -> None:
-    whole = desk.answer("train", ask("r1"), train_task.model_dump_json(), initial)[2]
-    half = desk.answer(
-        "train", ask("r2"), train_task.model_copy(update={"upload": "float16"}).model_dump_json(), initial
-    )
+    whole = ask_desk(desk, "train", recipe.model_dump_json(), initial, "r1")[2]
+    half = ask_desk(desk, "train", recipe.model_copy(update={"upload": "float16"}).model_dump_json(), initial, "r2")
 
     check(KEY.public_key(), ask("r2"), "train", "alpha", *half)
     assert whole is not None
@@ -113,7 +127,7 @@ def test_in_half_precision_the_clipped_difference_leaves(
 
 def test_the_site_decides_the_number_of_threads(desk: HospitalDesk, initial: Arrays) -> None:
     asked = EVALUATE.model_copy(update={"threads": 200})
-    desk.answer("evaluate", ask(), asked.model_dump_json(), initial)
+    ask_desk(desk, "evaluate", asked.model_dump_json(), initial)
 
     assert torch.get_num_threads() == 1
 
@@ -125,9 +139,9 @@ def test_the_data_are_opened_once(make_site: Callable[..., Site], ledger: Ledger
         opened.append(side)
         return make_site(config.name)
 
-    desk = HospitalDesk(config(), KEY, ledger, open_site)
+    desk = HospitalDesk(config(), KEY, TRUSTED, ledger, open_site)
     for request in ("r1", "r2"):
-        desk.answer("evaluate", ask(request), EVALUATE.model_dump_json(), initial)
+        ask_desk(desk, "evaluate", EVALUATE.model_dump_json(), initial, request)
 
     assert opened == [MODEL.image_size]
 
@@ -149,53 +163,56 @@ def reason_of(answer: Answer) -> str:
         ("evaluate", "", Reason.BAD_REQUEST),
         ("evaluate", "[" * 100_000, Reason.BAD_REQUEST),
         ("train", EVALUATE.model_dump_json(), Reason.BAD_REQUEST),
-        ("evaluate", EVALUATE.model_copy(update={"batch_size": 1000}).model_dump_json(), Reason.NOT_ALLOWED),
         ("query.keys", EVALUATE.model_dump_json(), Reason.NOT_ALLOWED),
     ],
 )
 def test_what_is_not_allowed_is_refused_and_written_down(
     desk: HospitalDesk, ledger_path: Path, initial: Arrays, kind: str, text: str, reason: Reason
 ) -> None:
-    assert reason_of(desk.answer(kind, ask(), text, initial)) == reason
+    assert reason_of(ask_desk(desk, kind, text, initial)) == reason
     assert [(line.reason, line.arrays, line.bytes) for line in read(ledger_path)] == [(reason, [], 0)]
 
 
 @pytest.mark.parametrize(("epochs", "reason"), [(50, Reason.NOT_ALLOWED), (10**9, Reason.BAD_REQUEST)])
 def test_huge_numbers_of_local_epochs_are_refused(
-    desk: HospitalDesk, train_task: TrainTask, initial: Arrays, epochs: int, reason: Reason
+    desk: HospitalDesk, recipe: TrainTask, initial: Arrays, epochs: int, reason: Reason
 ) -> None:
-    task = json.loads(train_task.model_dump_json()) | {"local_epochs": epochs}
+    task = json.loads(recipe.model_dump_json()) | {"local_epochs": epochs}
 
-    assert reason_of(desk.answer("train", ask(), json.dumps(task), initial)) == reason
+    assert reason_of(ask_desk(desk, "train", json.dumps(task), initial)) == reason
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_weights_that_are_not_finite_are_refused(
-    desk: HospitalDesk, train_task: TrainTask, initial: Arrays, value: float
+    desk: HospitalDesk, recipe: TrainTask, initial: Arrays, value: float
 ) -> None:
     name = next(iter(initial))
     poisoned = initial | {name: np.full_like(initial[name], value)}
 
-    assert reason_of(desk.answer("train", ask(), train_task.model_dump_json(), poisoned)) == Reason.NOT_FINITE
+    assert reason_of(ask_desk(desk, "train", recipe.model_dump_json(), poisoned)) == Reason.NOT_FINITE
 
 
-def test_training_that_ends_in_nan_sends_nothing(desk: HospitalDesk, train_task: TrainTask, initial: Arrays) -> None:
-    task = train_task.model_copy(update={"learning_rate": 1e38, "local_epochs": 3})
+def test_training_that_ends_in_nan_sends_nothing(
+    make_site: Callable[..., Site], ledger: Ledger, recipe: TrainTask, initial: Arrays
+) -> None:
+    task = recipe.model_copy(update={"learning_rate": 1e38, "local_epochs": 3})
+    limits = OPEN.model_copy(update={"max_learning_rate": 1e38})
+    desk = HospitalDesk(config(limits), KEY, TRUSTED, ledger, lambda side, config: make_site("alpha"))
 
-    assert reason_of(desk.answer("train", ask(), task.model_dump_json(), initial)) == Reason.NOT_FINITE
+    assert reason_of(ask_desk(desk, "train", task.model_dump_json(), initial)) == Reason.NOT_FINITE
 
 
 def test_code_in_a_task_is_text_and_does_nothing(
-    desk: HospitalDesk, train_task: TrainTask, initial: Arrays, tmp_path: Path
+    desk: HospitalDesk, recipe: TrainTask, initial: Arrays, tmp_path: Path
 ) -> None:
     trace = tmp_path / "it-ran"
     code = f"__import__('pathlib').Path({str(trace)!r}).touch()"
     yaml = f"!!python/object/apply:os.system ['touch {trace}']"
-    settings = json.loads(train_task.model_dump_json())
+    settings = json.loads(recipe.model_dump_json())
     tasks = [code, yaml, *(json.dumps(settings | {key: text}) for text in (code, yaml) for key in (*settings, "code"))]
 
     for n, text in enumerate(tasks):
-        assert reason_of(desk.answer("train", ask(f"r{n}"), text, initial)) == Reason.BAD_REQUEST
+        assert reason_of(ask_desk(desk, "train", text, initial, f"r{n}")) == Reason.BAD_REQUEST
     assert not trace.exists()
 
 
@@ -204,15 +221,15 @@ def test_a_replayed_request_is_refused_also_after_a_restart(
 ) -> None:
     for expected in ("", Reason.ALREADY_ANSWERED, Reason.ALREADY_ANSWERED):
         ledger = Ledger(ledger_path)
-        desk = HospitalDesk(config(), KEY, ledger, lambda side, config: make_site("alpha"))
-        envelope, _, reply = desk.answer("evaluate", ask(), EVALUATE.model_dump_json(), initial)
+        desk = HospitalDesk(config(), KEY, TRUSTED, ledger, lambda side, config: make_site("alpha"))
+        envelope, _, reply = ask_desk(desk, "evaluate", EVALUATE.model_dump_json(), initial)
         ledger.close()
         assert (envelope.reason, reply is None) == (expected, bool(expected))
 
 
-def test_another_protocol_is_refused_politely_with_our_version(desk: HospitalDesk, initial: Arrays) -> None:
-    old = ask(protocol=PROTOCOL + 1, roiae="9.9.9")
-    envelope, signature, reply = desk.answer("evaluate", old, "a task of another time", initial)
+def test_another_protocol_is_refused_politely_with_our_version(desk: HospitalDesk) -> None:
+    old = new_ask(protocol=PROTOCOL + 1, roiae="9.9.9")
+    envelope, signature, reply = desk.decline("evaluate", Greeting.from_record(old.model_dump()))
 
     assert (envelope.reason, envelope.protocol, envelope.roiae) == (Reason.WRONG_VERSION, PROTOCOL, ROIAE)
     with pytest.raises(RefusalError) as refusal:
@@ -224,17 +241,17 @@ def test_a_site_that_has_withdrawn_answers_nothing_else(
     make_site: Callable[..., Site], ledger: Ledger, initial: Arrays
 ) -> None:
     withdrawn = False
-    desk = HospitalDesk(config(), KEY, ledger, lambda side, config: make_site("alpha"), lambda: withdrawn)
-    assert desk.answer("query.identify", ask("r0"), "", {})[0].reason == ""
+    desk = HospitalDesk(config(), KEY, TRUSTED, ledger, lambda side, config: make_site("alpha"), lambda: withdrawn)
+    assert ask_desk(desk, "query.identify", "", {}, "r0")[0].reason == ""
 
     withdrawn = True
     for n, kind in enumerate(("query.identify", "evaluate", "query.what"), start=1):
-        assert reason_of(desk.answer(kind, ask(f"r{n}"), EVALUATE.model_dump_json(), initial)) == Reason.WITHDRAWN
+        assert reason_of(ask_desk(desk, kind, EVALUATE.model_dump_json(), initial, f"r{n}")) == Reason.WITHDRAWN
 
 
 def test_a_site_cannot_answer_in_anothers_name(make_site: Callable[..., Site], ledger: Ledger, initial: Arrays) -> None:
-    forger = HospitalDesk(config(name="beta"), KEY, ledger, lambda side, config: make_site("beta"))
-    envelope, signature, reply = forger.answer("evaluate", ask(), EVALUATE.model_dump_json(), initial)
+    forger = HospitalDesk(config(name="beta"), KEY, TRUSTED, ledger, lambda side, config: make_site("beta"))
+    envelope, signature, reply = ask_desk(forger, "evaluate", EVALUATE.model_dump_json(), initial)
 
     for claimed in (envelope, envelope.model_copy(update={"site": "alpha"})):
         with pytest.raises(RefusalError) as refusal:
@@ -249,9 +266,8 @@ def test_the_text_of_an_exception_stays_in_the_log(
     def open_site(side: int, config: SiteConfig) -> Site:
         raise error
 
-    answer = HospitalDesk(config(), KEY, ledger, open_site).answer(
-        "evaluate", ask(), EVALUATE.model_dump_json(), initial
-    )
+    desk = HospitalDesk(config(), KEY, TRUSTED, ledger, open_site)
+    answer = ask_desk(desk, "evaluate", EVALUATE.model_dump_json(), initial)
 
     envelope, signature, reply = answer
     assert reason_of(answer) == Reason.SITE_FAILED
@@ -266,7 +282,7 @@ def test_the_text_of_an_exception_stays_in_the_log(
 def test_where_the_disk_is_full_nothing_of_the_answer_leaves(
     desk: HospitalDesk, ledger: Ledger, ledger_path: Path, initial: Arrays, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
-    desk.answer("evaluate", ask("r1"), EVALUATE.model_dump_json(), initial)
+    ask_desk(desk, "evaluate", EVALUATE.model_dump_json(), initial, "r1")
     good = ledger.head
 
     def fill(*of: object) -> int:
@@ -274,43 +290,101 @@ def test_where_the_disk_is_full_nothing_of_the_answer_leaves(
 
     with monkeypatch.context() as patched:
         patched.setattr(os, call, fill)
-        answer = desk.answer("evaluate", ask("r2"), EVALUATE.model_dump_json(), initial)
+        answer = ask_desk(desk, "evaluate", EVALUATE.model_dump_json(), initial, "r2")
 
     assert reason_of(answer) == Reason.SITE_FAILED
     assert (answer[0].ledger_lines, answer[0].ledger_head) == good
-    assert desk.answer("evaluate", ask("r2"), EVALUATE.model_dump_json(), initial)[2] is not None
+    assert ask_desk(desk, "evaluate", EVALUATE.model_dump_json(), initial, "r2")[2] is not None
     assert [line.request for line in read(ledger_path)] == ["r1", "r2"]
 
 
 def test_an_answer_that_cannot_be_sealed_does_not_leave(
     ledger: Ledger, initial: Arrays, make_site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Site, "answer", lambda site, request: Reply({"subject": "jane"}, {}, 0.0))  # type: ignore[dict-item]
-    desk = HospitalDesk(config(), KEY, ledger, lambda side, config: make_site("alpha"))
+    monkeypatch.setattr(Site, "answer", lambda *asked: Reply({"subject": "jane"}, {}, 0.0))  # type: ignore[dict-item]
+    desk = HospitalDesk(config(), KEY, TRUSTED, ledger, lambda side, config: make_site("alpha"))
 
-    assert reason_of(desk.answer("evaluate", ask(), EVALUATE.model_dump_json(), initial)) == Reason.SITE_FAILED
+    assert reason_of(ask_desk(desk, "evaluate", EVALUATE.model_dump_json(), initial)) == Reason.SITE_FAILED
 
 
-def test_a_head_that_the_ledger_never_had_stops_the_desk_before_it_works(
-    ledger: Ledger, ledger_path: Path, initial: Arrays, caplog: pytest.LogCaptureFixture
+def test_a_head_that_the_ledger_never_had_is_refused_written_down_and_silences_nobody(
+    desk: HospitalDesk, ledger: Ledger, ledger_path: Path, initial: Arrays, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def open_site(side: int, config: SiteConfig) -> Site:
-        raise AssertionError("no data are needed")
-
-    desk = HospitalDesk(config(), KEY, ledger, open_site)
     with caplog.at_level(logging.ERROR):
-        answer = desk.answer("evaluate", ask(acknowledged_lines=3, acknowledged_head="d" * 64), "", initial)
+        answer = ask_desk(desk, "train", "", initial, acknowledged_lines=3, acknowledged_head="d" * 64)
 
-    assert reason_of(answer) == Reason.SITE_FAILED
-    assert (answer[0].ledger_lines, answer[0].ledger_head) == (0, NO_LINES)
-    assert "line 3: the coordinator has seen" in caplog.text
-    with pytest.raises(LedgerError, match="line 3"):
-        read(ledger_path)
+    assert reason_of(answer) == Reason.BAD_REQUEST
+    assert (answer[0].ledger_lines, answer[0].ledger_head) == ledger.head
+    assert "seen line 3 with hash ddd" in caplog.text
+    assert ask_desk(desk, "evaluate", EVALUATE.model_dump_json(), initial, "r2")[2] is not None
+    lines = read(ledger_path)
+    assert [(line.request, line.reason, line.claimed) for line in lines] == [
+        ("r1", "bad-request", (3, "d" * 64)),
+        ("r2", "", None),
+    ]
 
 
-def test_the_coordinators_acknowledged_head_is_kept(desk: HospitalDesk, ledger_path: Path, initial: Arrays) -> None:
-    first, _, _ = desk.answer("query.identify", ask("r1"), "", {})
-    seen = ask("r2", acknowledged_lines=first.ledger_lines, acknowledged_head=first.ledger_head)
-    desk.answer("query.identify", seen, "", {})
+def test_the_coordinators_acknowledged_head_is_kept(desk: HospitalDesk, ledger_path: Path) -> None:
+    first, _, _ = ask_desk(desk, "query.identify", "", {}, "r1")
+    seen: dict[str, Any] = {"acknowledged_lines": first.ledger_lines, "acknowledged_head": first.ledger_head}
+    assert ask_desk(desk, "query.identify", "", {}, "r2", **seen)[0].reason == ""
 
     assert LedgerReader(ledger_path).acknowledged == (1, first.ledger_head)
+
+
+def test_a_cut_ledger_shows_by_the_coordinators_word_where_the_head_beside_it_was_removed_too(
+    ledger_path: Path, make_site: Callable[..., Site]
+) -> None:
+    def open_desk() -> tuple[HospitalDesk, Ledger]:
+        ledger = Ledger(ledger_path)
+        return HospitalDesk(config(), KEY, TRUSTED, ledger, lambda side, config: make_site("alpha")), ledger
+
+    desk, ledger = open_desk()
+    seen: dict[str, Any] = {}
+    for n in range(3):
+        said, _, _ = ask_desk(desk, "query.identify", "", {}, f"r{n}", **seen)
+        seen = {"acknowledged_lines": said.ledger_lines, "acknowledged_head": said.ledger_head}
+    ledger.close()
+    ledger_path.write_bytes(ledger_path.read_bytes().splitlines(keepends=True)[0])
+    ledger_path.with_suffix(".acknowledged.json").unlink()
+
+    desk, ledger = open_desk()  # nothing on this machine shows it
+    reasons = [ask_desk(desk, "query.identify", "", {}, f"later{n}", **seen)[0].reason for n in range(5)]
+    ledger.close()
+
+    assert reasons == ["bad-request"] * 5  # also when the ledger has grown past the line that is missing
+    reader = LedgerReader(ledger_path)
+    assert [line.claimed for line in reader][1:] == [(3, seen["acknowledged_head"])] * 5
+    assert reader.claimed == (3, seen["acknowledged_head"])
+
+
+def test_a_strangers_ledger_head_is_not_even_looked_at(
+    desk: HospitalDesk, ledger_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    forged = signed(
+        "query.identify", "", {}, new_signer(9, new_key()), acknowledged_lines=3, acknowledged_head="d" * 64
+    )
+    answer = desk.answer("query.identify", forged, "", {})
+
+    assert answer[0].reason == Reason.BAD_SIGNATURE
+    assert "seen line 3" not in caplog.text
+    assert [(line.run, line.request, line.reason, line.claimed) for line in read(ledger_path)] == [
+        ("", "", "bad-signature", None)
+    ]
+    assert ask_desk(desk, "query.identify", "", {}, forged.ask.request)[0].reason == ""  # its number was not used up
+
+
+def test_a_flood_of_forged_and_of_repeated_requests_leaves_two_lines_and_a_count(
+    desk: HospitalDesk, ledger_path: Path
+) -> None:
+    recorded = signed("query.identify", "", {})
+    assert desk.answer("query.identify", recorded, "", {})[0].reason == ""
+    forged = signed("query.identify", "", {}, new_signer(9, new_key()))
+
+    for flood in (forged, recorded) * 20:
+        assert desk.answer("query.identify", flood, "", {})[2] is None
+    assert ask_desk(desk, "query.identify", "", {}, "r2")[0].reason == ""
+
+    assert [(line.reason, line.turned_away) for line in read(ledger_path)] == [
+        ("", 0), ("bad-signature", 0), ("already-answered", 0), ("", 38),
+    ]  # fmt: skip

@@ -1,19 +1,25 @@
-import json
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import trustme
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from roiae.config import ModelConfig
+from roiae.config import ModelConfig, Role
 from roiae.doctor import Level
+from roiae.keys import PrivateKey
+from roiae.kit import PROTOCOL, Kit
 from roiae_client.cli import main
+from roiae_client.client_folder import ClientFolder
 from roiae_client.doctor import check_data, examine
+from roiae_client.ledger import Head, Ledger
 from tests.client.test_reach import Gateway
 from tests.scripted_server import serving
+from tests.signing import new_signer
 
 
 @pytest.fixture
@@ -22,11 +28,24 @@ def folder(hospitals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("ROIAE_CACHE", str(tmp_path / "cache"))
-    own = tmp_path / "own"
-    own.mkdir(mode=0o700)
-    (own / "site.yaml").write_text(f"name: alpha\ndata: {hospitals / 'alpha'}\n")
-    (own / "key").touch(mode=0o600)
-    return own
+    return ClientFolder.create(tmp_path / "own", "alpha", hospitals / "alpha").path
+
+
+def write_kit(folder: Path, ca: trustme.CA, port: int = 1) -> None:
+    authority = load_pem_private_key(ca.private_key_pem.bytes(), None)
+    assert isinstance(authority, PrivateKey)
+    kit = Kit(
+        protocol=PROTOCOL,
+        roiae="1.0",
+        federation="nt",
+        host="127.0.0.1",
+        port=port,
+        site="alpha",
+        role=Role.SOURCE,
+        site_fingerprint=ClientFolder.open(folder).fingerprint,
+        request_key=new_signer(4, authority, "nt").certificate,
+    )
+    (folder / "kit.json").write_text(kit.model_dump_json())
 
 
 def failures(folder: Path) -> list[str]:
@@ -40,13 +59,15 @@ def test_a_hospital_in_order_has_no_failure(
     ca.cert_pem.write_to_path(folder / "ca.crt")
     leaf = ca.issue_cert("127.0.0.1", not_after=datetime.now(UTC) + timedelta(90))
     with serving(Gateway, leaf) as port:
-        (folder / "kit.json").write_text(json.dumps({"host": "127.0.0.1", "port": port, "site": "alpha"}))
+        write_kit(folder, ca, port)
         code = run_main(main, ["roiae-client", "doctor", str(folder)])
 
     said = capsys.readouterr().out
     assert code == 0, said
     assert "FAIL" not in said
     assert "16 frames" in said
+    assert "with request key 4 of the federation's CA" in said
+    assert "ledger: 0 lines" in said
     assert "Next: roiae-client start" in said
 
 
@@ -61,7 +82,7 @@ def test_each_failure_is_shown_with_its_fix_and_ends_with_13(
 
 
 def test_a_key_that_others_can_read_fails(folder: Path) -> None:
-    (folder / "key").chmod(0o640)
+    (folder / "node.key").chmod(0o640)
 
     assert any("others can read or write this private key (mode 0640)" in text for text in failures(folder))
 
@@ -82,6 +103,29 @@ def test_a_wrong_site_yaml_is_one_finding_among_the_others(folder: Path) -> None
     (folder / "site.yaml").write_text("nam: alpha\n")
 
     assert len(failures(folder)) == 2  # and it has not joined
+
+
+def test_a_kit_whose_request_key_is_another_cas_fails(folder: Path) -> None:
+    ca = trustme.CA()
+    write_kit(folder, ca)
+    trustme.CA().cert_pem.write_to_path(folder / "ca.crt")
+
+    assert any("its request key is not certified by this federation's CA" in text for text in failures(folder))
+
+
+def test_a_ledger_head_that_the_coordinator_claims_and_that_is_not_here_fails(folder: Path) -> None:
+    ledger = Ledger(folder / "ledger.jsonl")
+    said: dict[str, Any] = {"run": "run", "kind": "train", "arrays": {}, "metrics": ()}
+    ledger.append(request="r1", reason="bad-request", claimed=Head(9, "c" * 64), **said)
+    ledger.close()
+
+    assert any("ledger: the coordinator says that it has seen line 9" in text for text in failures(folder))
+
+
+def test_an_altered_ledger_fails(folder: Path) -> None:
+    (folder / "ledger.jsonl").write_text("{}\n")
+
+    assert any("line 1: was altered" in text for text in failures(folder))
 
 
 def test_a_device_that_this_machine_has_not_is_a_finding(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,3 +152,17 @@ def test_the_forecast_is_of_the_model_that_will_be_trained(hospitals: Path) -> N
 
     assert "forecast 17 MB for the cache of 16 frames at 1024 px" in disk.what
     assert "forecast 2." in memory.what
+
+
+def test_a_loosened_limit_is_a_warning_with_what_it_gives_away(folder: Path) -> None:
+    shipped = [finding for finding in examine(folder) if finding.what.startswith("limits: ")]
+    settings = (folder / "site.yaml").read_text()
+    (folder / "site.yaml").write_text(f"{settings}limits: {{max_learning_rate: 0.01, min_frames: 5}}\n")
+
+    loosened = [finding for finding in examine(folder) if finding.what.startswith("limits: ")]
+
+    assert [finding.level for finding in shipped] == [Level.PASS]
+    assert [(finding.level, finding.what[:45]) for finding in loosened] == [
+        (Level.WARN, "limits: max_learning_rate 0.01 is above 0.003"),
+        (Level.WARN, "limits: min_frames 5 is below 20: a number th"),
+    ]

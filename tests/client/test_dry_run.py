@@ -1,5 +1,6 @@
 """What would leave, shown before anything does."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from roiae.config import PrivacyConfig, Role
 from roiae.contract import TASKS
 from roiae.site import Site, SiteFolder
 from roiae_client.dry_run import dry_run
+from roiae_client.loosened import what_limits_stop
 from roiae_client.site_config import Limits, SiteConfig
 
 Open = Callable[[int, SiteConfig], Site]
@@ -25,20 +27,30 @@ def open_site(hospitals: Path, cache_dir: Path, tmp_path: Path) -> Open:
 
 
 @pytest.fixture
-def rows(hospitals: Path, open_site: Open) -> Callable[..., dict[str, str]]:
-    """Shows a dry run's row of each request: (settings of the site)."""
+def said(hospitals: Path, open_site: Open) -> Callable[..., str]:
+    """What a dry run prints: (settings of the site)."""
 
-    def shown(limits: Limits, role: Role = Role.SOURCE) -> dict[str, str]:
+    def printed(limits: Limits, role: Role = Role.SOURCE) -> str:
         privacy = PrivacyConfig(min_subjects=10, min_scored_frames=2)
         config = SiteConfig(
             name="alpha", role=role, data=hospitals / "alpha", limits=limits, threads=1, privacy=privacy
         )
-        console = Console(width=200)
+        console = Console(width=300)
         with console.capture() as capture:
             dry_run(config, open_site, console)
-        lines = capture.get().splitlines()
-        starts = {line.split()[0]: n for n, line in enumerate(lines) if line.split()[0] in TASKS}
-        ends = [*list(starts.values())[1:], len(lines) - 1]
+        return capture.get()
+
+    return printed
+
+
+@pytest.fixture
+def rows(said: Callable[..., str]) -> Callable[..., dict[str, str]]:
+    """A dry run's row of each request: (settings of the site)."""
+
+    def shown(limits: Limits, role: Role = Role.SOURCE) -> dict[str, str]:
+        lines = said(limits, role).splitlines()
+        starts = {line.split(" ")[0]: n for n, line in enumerate(lines) if line.split(" ")[0] in TASKS}
+        ends = [*list(starts.values())[1:], next(n for n, line in enumerate(lines) if line.startswith("limit ")) - 1]
         return {
             kind: " ".join(" ".join(lines[start:end]).split())
             for (kind, start), end in zip(starts.items(), ends, strict=True)
@@ -63,7 +75,7 @@ def test_shift_queries_are_asked_as_a_coordinator_would_and_not_remembered(
 
 @pytest.mark.slow
 def test_every_allowed_request_is_answered(rows: Callable[..., dict[str, str]]) -> None:
-    left = rows(Limits(requests=frozenset(TASKS), min_frames=10, min_local_steps=1))
+    left = rows(Limits(requests=frozenset(TASKS), min_frames=1, min_subjects=1))
 
     assert list(left) == list(TASKS)
     assert not [kind for kind, row in left.items() if "nothing" in row]
@@ -77,11 +89,22 @@ def test_what_the_sites_limits_refuse_is_shown_as_refused(rows: Callable[..., di
 
     assert list(left) == ["train", "evaluate"]
     assert "nothing: no-frames" in left["train"]
-    assert "psnr" in left["evaluate"]
+    assert "nothing: no-frames" in left["evaluate"]
+
+
+def test_every_limit_is_shown_with_what_it_stops_and_a_loosened_one_with_what_it_gives_away(
+    said: Callable[..., str],
+) -> None:
+    text = said(Limits(requests=frozenset({"evaluate"}), max_learning_rate=0.01))
+
+    for name, stops in what_limits_stop():
+        assert re.search(rf"^{re.escape(name)} .*{re.escape(stops)}", text, flags=re.M), name
+    assert "Loosened: max_learning_rate 0.01 is above 0.003: " in text
+    assert text.count("Loosened: ") == 1
 
 
 def test_a_held_out_site_gives_quality_and_scores_alone(rows: Callable[..., dict[str, str]]) -> None:
-    left = rows(Limits(requests=frozenset(TASKS), min_frames=10, min_local_steps=1), Role.HELD_OUT)
+    left = rows(Limits(requests=frozenset(TASKS), min_frames=1, min_subjects=1), Role.HELD_OUT)
 
     assert [kind for kind, row in left.items() if "held-out-site" not in row] == [
         "evaluate",

@@ -96,10 +96,10 @@ def test_wrong_input_is_one_message_and_changes_nothing(
 
 
 def test_a_key_that_others_can_open_does_not_join(client: Type, kit: str) -> None:
-    Path("DIR/key").chmod(0o644)
+    Path("DIR/node.key").chmod(0o644)
     before = files()
 
     code, _, err = client(f"join DIR k.zip --ca-fingerprint {kit}")
 
-    assert (code, "chmod 600 DIR/key" in err) == (9, True)
+    assert (code, "chmod 600 DIR/node.key" in err) == (9, True)
     assert files() == before

@@ -17,7 +17,7 @@ import pytest
 
 from roiae.envelope import NO_LINES
 from roiae.errors import LedgerError, ServiceError, SetupError
-from roiae_client.ledger import UNFINISHED, Ledger, LedgerReader
+from roiae_client.ledger import UNFINISHED, KeySeen, Ledger, LedgerReader
 from tests.client.conftest import read, write
 
 
@@ -35,7 +35,8 @@ def test_a_line_holds_these_fields_and_no_others(ledger: Ledger, ledger_path: Pa
     write(ledger)
 
     fields = list(json.loads(ledger_path.read_text()))
-    assert fields == [name for name in asdict(read(ledger_path)[0]) if name != "set_aside"]
+    now_and_then = {"set_aside", "request_key", "claimed", "turned_away"}
+    assert fields == [name for name in asdict(read(ledger_path)[0]) if name not in now_and_then]
 
 
 def test_a_line_is_on_the_disk_before_append_returns(
@@ -70,6 +71,22 @@ def test_a_reopened_ledger_goes_on_and_knows_what_it_answered(ledger_path: Path,
     assert write(ledger, "r5").lines == 6
     ledger.close()
     assert [line.n for line in read(ledger_path)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_reopened_ledger_knows_the_latest_request_key(ledger_path: Path) -> None:
+    ledger = Ledger(ledger_path)
+    assert ledger.request_key is None
+    for number in (2, 5):
+        ledger.accept_request_key(KeySeen(number, f"SHA256:{number}"))
+    ledger.close()
+
+    reopened = Ledger(ledger_path)
+    assert reopened.request_key == (5, "SHA256:5")
+    reopened.close()
+    assert [(line.kind, line.request_key) for line in read(ledger_path)] == [
+        ("request-key", (2, "SHA256:2")),
+        ("request-key", (5, "SHA256:5")),
+    ]
 
 
 @pytest.mark.parametrize("kept", [1, 40, -1])

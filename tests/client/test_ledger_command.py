@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from roiae_client.cli import main
-from roiae_client.ledger import LEDGER, Head, Ledger
+from roiae_client.ledger import LEDGER, Head, KeySeen, Ledger
+from roiae_client.spending import Asked
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -26,11 +28,12 @@ def head(tmp_path: Path) -> Head:
     """Of the ledger of an update, a refusal and a handshake, of which two lines are acknowledged."""
     ledger = Ledger(tmp_path / LEDGER)
 
-    def append(request: str, kind: str, reason: str = "", arrays: int = 0, metrics: tuple[str, ...] = ()) -> Head:
+    def append(request: str, kind: str, reason: str = "", arrays: int = 0, **said: Any) -> Head:
         sent = {f"w{n}": np.ones(250_000, np.float32) for n in range(arrays)}
-        return ledger.append(run="run", request=request, kind=kind, reason=reason, arrays=sent, metrics=metrics)
+        said = {"metrics": (), **said}
+        return ledger.append(run="run", request=request, kind=kind, reason=reason, arrays=sent, **said)
 
-    append("r1", "train", arrays=3, metrics=("loss",))
+    append("r1", "train", arrays=3, metrics=("loss",), asked=Asked("5c" * 32, 7, 2))
     ledger.acknowledge(append("r2", "query.scores", "not-allowed"))
     head = append("r3", "query.identify")
     ledger.close()
@@ -42,9 +45,9 @@ def test_the_table_says_what_was_asked_and_what_left(show: Command, tmp_path: Pa
 
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert code == 0
-    assert lines[1].endswith("train the model on our frames 3 arrays and 1 number 3.0 MB")
+    assert lines[1].endswith(f"train the model on our frames, round 7 {'5c' * 32} 3 arrays and 1 number 3.0 MB")
     assert lines[2].endswith("domain-shift scores of our frames nothing: not-allowed 0 bytes")
-    assert lines[3].endswith("which site and version this is its name and version 0 bytes")
+    assert lines[3].endswith("which site and version this is its name, version and limits 0 bytes")
     assert lines[4] == "2 answers and 1 refusals, 3.0 MB of arrays and numbers in all."
     assert lines[5].endswith(f"line 3, {head.hash}")
 
@@ -94,6 +97,23 @@ def test_an_unfinished_line_is_mentioned(show: Command, tmp_path: Path, head: He
     assert (code, "The last line is unfinished" in out) == (0, True)
 
 
+def test_a_head_that_was_claimed_and_requests_without_a_line_are_told(
+    show: Command, tmp_path: Path, head: Head
+) -> None:
+    ledger = Ledger(tmp_path / LEDGER)
+    said: dict[str, Any] = {"run": "run", "kind": "train", "arrays": {}, "metrics": ()}
+    ledger.append(request="r4", reason="bad-request", claimed=Head(9, "c" * 64), **said)
+    ledger.append(request="", reason="bad-signature", turned_away=41, **said)
+    ledger.accept_request_key(KeySeen(2, "SHA256:x"))
+    ledger.close()
+
+    code, out, _ = show(tmp_path, "--verify")
+    assert code == 0
+    assert "1 times the coordinator says that it has seen line 9 with hash ccc" in out
+    assert "41 more requests were turned away without a line" in out
+    assert "nothing: key 2 signs requests" in show(tmp_path)[1]
+
+
 def test_a_hospital_from_which_nothing_has_left_has_an_empty_ledger(show: Command, tmp_path: Path) -> None:
     (tmp_path / "site.yaml").touch()
 
@@ -106,3 +126,14 @@ def test_a_folder_that_is_no_hospitals_is_told(show: Command, tmp_path: Path) ->
     code, _, err = show(tmp_path / "nowhere")
 
     assert (code, "holds neither ledger.jsonl nor site.yaml" in err) == (9, True)
+
+
+def test_no_line_can_write_to_the_terminal(roiae_client: Command, tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / LEDGER)
+    ledger.append(run="r", request="r1", kind="\x1b[2Jall well\n", reason="\x1b[31m", arrays={}, metrics=[])
+    ledger.close()
+
+    code, out, _ = roiae_client(["ledger", str(tmp_path)])
+
+    assert code == 0
+    assert "\x1b" not in out and "\\x1b[2Jall well\\n" in out.replace("\n", "")

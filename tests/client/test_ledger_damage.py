@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,17 +81,31 @@ def test_lines_after_the_acknowledged_one_are_welcome(ledger_path: Path, ledger:
     assert len(read(ledger_path)) == 2
 
 
-def test_a_head_that_this_ledger_never_had_stops_it_for_good(ledger_path: Path, ledger: Ledger) -> None:
+def test_a_head_that_this_ledger_never_had_is_not_kept_and_stops_nothing(ledger_path: Path, ledger: Ledger) -> None:
     head = write(ledger)
+    assert ledger.acknowledge(head)
 
-    for seen in (Head(7, "c" * 64), head):
-        with pytest.raises(LedgerError, match="line 7: the coordinator has seen"):
-            ledger.acknowledge(seen)
-    with pytest.raises(LedgerError, match="line 7: the coordinator has seen"):
-        write(ledger, "r2")
-    assert ledger.head == head
-    with pytest.raises(LedgerError, match="line 7: the coordinator has seen"):
-        read(ledger_path)
+    for seen in (Head(7, "c" * 64), Head(1, "c" * 64), Head(0, "c" * 64)):
+        assert not ledger.acknowledge(seen)
+    write(ledger, "r2")
+    assert len(read(ledger_path)) == 2
+    assert LedgerReader(ledger_path).acknowledged == head
+
+
+def test_a_claim_shows_until_a_request_is_answered(ledger_path: Path, ledger: Ledger) -> None:
+    nothing: dict[str, Any] = {"run": "run", "arrays": {}, "metrics": ()}
+    ledger.append(request="r1", kind="train", reason="bad-request", claimed=Head(7, "c" * 64), **nothing)
+    ledger.append(request="", kind="train", reason="bad-signature", **nothing)
+
+    def claimed() -> Head | None:
+        reader = LedgerReader(ledger_path)
+        lines = list(reader)
+        assert lines[0].claimed == (7, "c" * 64)
+        return reader.claimed
+
+    assert claimed() == (7, "c" * 64)
+    write(ledger, "r2")
+    assert claimed() is None
 
 
 def test_an_older_acknowledged_head_does_not_replace_a_later_one(ledger_path: Path, ledger: Ledger) -> None:

@@ -1,6 +1,8 @@
 """What a site refuses, whatever it is asked."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,16 +11,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from roiae.config import ModelConfig
-from roiae.contract import EvaluateTask, TrainTask
+import roiae_server
+from roiae.calibration import WEIGHT_RANGE
+from roiae.config import LOSS_TERMS, RunConfig, build_config, read_settings
+from roiae.contract import TASKS, EvaluateTask, KeysTask, Task, TrainTask
 from roiae.errors import Reason, RefusalError
-from roiae.site import Site
-from roiae_client.policy import check_data, check_task, clip_update
+from roiae.hardware import resolve
+from roiae_client.policy import check_task, clip_update, kind_of
 from roiae_client.site_config import Limits
+from roiae_client.spending import Spent
+from roiae_server.federation import train_task
+from roiae_server.plan import calibrates, plan
 from tests.conftest import MODEL
 
-OPEN = Limits(min_frames=1, min_subjects=1, min_local_steps=1)
+NOTHING = Spent()
 EVALUATE = EvaluateTask(model=MODEL, batch_size=4, threads=1)
+KEYS = KeysTask(model=MODEL, batch_size=4, threads=1)
+PRESETS = Path(roiae_server.__file__).parent / "presets"
 
 
 def refused(question: Callable[[], object]) -> tuple[Reason, str]:
@@ -27,60 +36,99 @@ def refused(question: Callable[[], object]) -> tuple[Reason, str]:
     return refusal.value.reason, str(refusal.value)
 
 
+def tasks_of(config: RunConfig) -> Iterator[TrainTask]:
+    """Every training that a run asks for, with the terms' weights as far apart as a calibration leaves them."""
+    apart = dict(zip(LOSS_TERMS, (1.0, *WEIGHT_RANGE), strict=True))
+    for step in plan(resolve(config)):
+        if step.trains:
+            yield train_task(resolve(config), step, {} if calibrates(step, config) else apart, 0.0)
+
+
+@pytest.mark.parametrize("preset", [{}, read_settings(PRESETS / "quick.yaml")])
+def test_the_defaults_of_a_run_fit_under_the_limits_as_shipped(preset: dict[str, Any]) -> None:
+    spent = Spent()
+    for task in tasks_of(build_config(preset)):
+        check_task(task, Limits(), spent)
+        spent.requests["train"] += 1
+        spent.passes += task.local_epochs
+    for _ in range(3):
+        check_task(EVALUATE, Limits(), spent)
+        spent.requests["evaluate"] += 1
+
+
 def test_a_request_that_is_not_allowed_is_refused() -> None:
-    reason, message = refused(lambda: check_task(EVALUATE, Limits(requests=frozenset({"train"}))))
+    reason, message = refused(lambda: check_task(EVALUATE, Limits(requests=frozenset({"train"})), NOTHING))
 
     assert (reason, "limits.requests" in message) == (Reason.NOT_ALLOWED, True)
-
-
-def test_as_many_local_epochs_as_the_site_allows_and_no_more(train_task: TrainTask) -> None:
-    limits = Limits(max_local_epochs=3)
-
-    check_task(train_task.model_copy(update={"local_epochs": 3}), limits)
-    reason, message = refused(lambda: check_task(train_task.model_copy(update={"local_epochs": 4}), limits))
-    assert (reason, "4 local epochs" in message) == (Reason.NOT_ALLOWED, True)
 
 
 @pytest.mark.parametrize(
     ("change", "limit"),
     [
-        ({"model": ModelConfig(image_size=544)}, "max_image_size"),
-        ({"model": ModelConfig(image_size=10**9 * 32)}, "max_image_size"),
-        ({"model": ModelConfig(width=256)}, "max_parameters"),
-        ({"model": ModelConfig(image_size=512, latent_dim=1024)}, "max_parameters"),
-        ({"batch_size": 65}, "max_batch_size"),
+        ({"optimizer": "sgd"}, "limits.optimizers"),
+        ({"learning_rate": 0.0031}, "limits.max_learning_rate"),
+        ({"learning_rate": 1e6}, "limits.max_learning_rate"),
+        ({"batch_size": 3}, "limits.min_batch_size"),
+        ({"clip_norm": None}, "limits.max_clip_norm"),
+        ({"clip_norm": 1.1}, "limits.max_clip_norm"),
+        ({"augment": False}, "limits.require_augmentation"),
+        ({"local_epochs": 11}, "limits.max_local_epochs"),
+        ({"weights": {"ms_ssim": 1.0, "roi_l1": 1e30}}, "loss weights"),
+        ({"weights": {"ms_ssim": 1e-30}}, "loss weights"),
+        ({"weight_decay": 1e6}, "weight decay"),
+        ({"proximal_mu": 1e6}, "proximal weight"),
     ],
 )
-def test_what_would_not_fit_into_a_machine_is_refused(change: dict[str, Any], limit: str) -> None:
-    reason, message = refused(lambda: check_task(EVALUATE.model_copy(update=change), Limits()))
+def test_a_setting_that_would_let_one_frame_stand_out_is_refused_by_name(
+    recipe: TrainTask, change: dict[str, Any], limit: str
+) -> None:
+    check_task(recipe, Limits(), NOTHING)
+    reason, message = refused(lambda: check_task(recipe.model_copy(update=change), Limits(), NOTHING))
 
     assert (reason, limit in message) == (Reason.NOT_ALLOWED, True)
 
 
-def test_the_defaults_allow_the_default_model_at_twice_its_side() -> None:
-    check_task(EVALUATE.model_copy(update={"model": ModelConfig(image_size=512)}), Limits())
-
-
 @pytest.mark.parametrize(
-    ("limit", "reason"),
+    ("limits", "change"),
     [
-        ({"min_frames": 7}, Reason.NO_FRAMES),
-        ({"min_subjects": 7}, Reason.FEW_SUBJECTS),
-        ({"min_local_steps": 3}, Reason.NOT_ALLOWED),
+        ({"optimizers": {"adamw", "sgd"}}, {"optimizer": "sgd"}),
+        ({"max_learning_rate": 1.0}, {"learning_rate": 0.5}),
+        ({"min_batch_size": 1}, {"batch_size": 1}),
+        ({"max_clip_norm": 5.0}, {"clip_norm": 5.0}),
+        ({"require_augmentation": False}, {"augment": False}),
+        ({"max_local_epochs": 20}, {"local_epochs": 20}),
     ],
 )
-def test_an_update_has_enough_frames_subjects_and_steps_behind_it(
-    make_site: Callable[..., Site], train_task: TrainTask, limit: dict[str, int], reason: Reason
+def test_a_limit_that_the_site_has_loosened_lets_the_setting_pass(
+    recipe: TrainTask, limits: dict[str, Any], change: dict[str, Any]
 ) -> None:
-    data = make_site("alpha", train=6).data
-    task = train_task.model_copy(update={"batch_size": 4, "local_epochs": 1})  # two steps
-
-    check_data(task, data, OPEN)
-    assert refused(lambda: check_data(task, data, OPEN.model_copy(update=limit)))[0] == reason
+    check_task(recipe.model_copy(update=change), Limits.model_validate(limits), NOTHING)
 
 
-def test_an_evaluation_needs_neither_frames_nor_subjects_nor_steps(make_site: Callable[..., Site]) -> None:
-    check_data(EVALUATE, make_site("alpha", train=6).data, Limits())
+def test_one_request_more_than_a_run_may_make_is_refused_whatever_its_kind() -> None:
+    asked: dict[str, Task] = {"evaluate": EVALUATE, "query.keys": KEYS}
+    for kind, task in asked.items():
+        limits = Limits(requests=frozenset(TASKS))
+        budget = limits.max_requests.of(kind_of(task))
+        check_task(task, limits, Spent(requests=Counter({kind: budget - 1})))
+        reason, message = refused(lambda: check_task(task, limits, Spent(requests=Counter({kind: budget}))))  # noqa: B023
+        assert (reason, "limits.max_requests." in message) == (Reason.BUDGET_SPENT, True)
+
+
+def test_passes_over_the_frames_are_counted_over_the_run(recipe: TrainTask) -> None:
+    limits = Limits(max_passes=6)
+
+    check_task(recipe.model_copy(update={"local_epochs": 2}), limits, Spent(passes=4))
+    reason, message = refused(
+        lambda: check_task(recipe.model_copy(update={"local_epochs": 2}), limits, Spent(passes=5))
+    )
+    assert (reason, "limits.max_passes" in message) == (Reason.BUDGET_SPENT, True)
+
+
+def test_a_new_run_gives_no_budget_once_the_site_has_answered_as_many_as_it_allows(recipe: TrainTask) -> None:
+    check_task(recipe, Limits(max_runs=2), Spent(runs_besides=1))
+    reason, message = refused(lambda: check_task(recipe, Limits(max_runs=2), Spent(runs_besides=2)))
+    assert (reason, "limits.max_runs" in message) == (Reason.BUDGET_SPENT, True)
 
 
 weights = hnp.arrays(np.float32, (2, 3), elements=st.floats(-1e3, 1e3, width=32))
@@ -104,15 +152,9 @@ def test_a_clipped_update_is_the_same_direction_within_the_bound(
         assert {array.dtype for array in clipped.values()} == {np.dtype(np.float32)}
 
 
-def test_without_a_bound_nothing_is_clipped() -> None:
-    trained = {"a": np.full(3, 1e6, np.float32)}
-
-    assert clip_update({"a": np.zeros(3, np.float32)}, trained, None)[0] is trained
-
-
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_weights_that_are_not_finite_stay(value: float) -> None:
     trained = {"a": np.array([1.0, value], np.float32)}
 
-    reason, _ = refused(lambda: clip_update({"a": np.zeros(2, np.float32)}, trained, None))
+    reason, _ = refused(lambda: clip_update({"a": np.zeros(2, np.float32)}, trained, 1.0))
     assert reason == Reason.NOT_FINITE

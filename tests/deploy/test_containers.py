@@ -28,6 +28,8 @@ def test_a_container_has_no_privilege_and_a_read_only_root(name: str) -> None:
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert service["restart"] == "always"
+    assert service["mem_limit"] == service["memswap_limit"] == "4g"
+    assert service["pids_limit"] == 512
     assert service["tmpfs"]
     assert "privileged" not in service
 

@@ -45,6 +45,14 @@ def test_a_service_is_started_again_for_ever_and_its_folders_are_its_own(unit: P
     assert found["StateDirectoryMode"] == found["CacheDirectoryMode"] == ["0700"]
 
 
+@pytest.mark.parametrize("unit", SERVICES, ids=lambda unit: unit.name)
+def test_a_service_cannot_take_the_machine_down_with_it(unit: Path) -> None:
+    found = settings(unit)
+
+    assert found["MemoryMax"] == (["4G"] if unit in LONG_RUNNING else ["512M"])
+    assert found["TasksMax"] == (["512"] if unit in LONG_RUNNING else ["64"])
+
+
 @pytest.mark.parametrize("side", ["server", "client"])
 def test_health_is_what_the_coordinator_knows_and_not_a_living_process(side: str) -> None:
     asked = settings(UNITS / f"roiae-{side}-health.service")

@@ -41,6 +41,7 @@ FAULTS = (
     "key removed in a round",
     "certificate expired",
     "a replayed request",
+    "a forged request, a forged ledger head",
     "a bundle with code in it",
     "calls from outside",
     "coordinator's port taken",

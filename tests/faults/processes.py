@@ -32,9 +32,10 @@ SETTINGS: dict[str, Any] = {
     "phase2": {"rounds": 2, "local_epochs": 4},
     "train": {"batch_size": 8, "threads": 1, "precision": "float32"},
     "privacy": {"min_subjects": 10, "min_scored_frames": 2},
+    "minimum": {"frames": 1, "subjects": 1},
     "federation": {"deadline": 300, "grace": 200},
 }
-SITE_SETTINGS = {"threads": 1, "limits": {"min_frames": 5, "min_subjects": 5, "min_local_steps": 1}}
+SITE_SETTINGS = {"threads": 1, "limits": {"min_frames": 1, "min_subjects": 1}}
 LOG_LINES = 40
 COMMAND = {
     "roiae-server": "from roiae_server.cli import main; main()",
@@ -159,7 +160,7 @@ class RealFederation:
         self.hospitals: dict[str, Member] = {}
         for name, role in sites.items():
             hospital = ClientFolder.create(root / name, name, data / name)
-            kit = folder.add_site(name, role, read_public(hospital.public_key)[0])
+            kit = folder.add_site(name, role, read_public(hospital.public_keys)[0])
             hospital.join(kit, fingerprint)
             self.change_site(name, SITE_SETTINGS)
             self.hospitals[name] = Member(root / name, command("roiae-client", "start", str(root / name)))

@@ -12,7 +12,8 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from roiae.contract import Arrays, Reply
-from roiae.envelope import Ask, seal
+from roiae.envelope import seal
+from roiae.signed_request import SignedAsk
 from roiae_client.client_folder import ClientFolder
 from roiae_client.desk import Answer, HospitalDesk
 
@@ -33,16 +34,17 @@ class Cheat:
     def __init__(self, trick: str, key: ec.EllipticCurvePrivateKey, desk: HospitalDesk) -> None:
         self._trick, self._key, self._desk = trick, key, desk
 
-    def answer(self, kind: str, ask: Ask, task_json: str, arrays: Arrays) -> Answer:
+    def answer(self, kind: str, signed: SignedAsk, task_json: str, arrays: Arrays) -> Answer:
+        envelope, signature, reply = self._desk.answer(kind, signed, task_json, arrays)
         if self._trick == "replayed":
-            ask = ask.model_copy(update={"request": uuid.uuid4().hex})
-        envelope, signature, reply = self._desk.answer(kind, ask, task_json, arrays)
-        if self._trick == "unsigned":
+            envelope = envelope.model_copy(update={"request": uuid.uuid4().hex})
+            signature = seal(self._key, envelope, reply)
+        elif self._trick == "unsigned":
             signature = b""
         elif self._trick == "forged":
             envelope = envelope.model_copy(update={"site": "alpha"})
             signature = seal(self._key, envelope, reply)
-        elif reply is not None and self._trick != "replayed":
+        elif reply is not None:
             reply = replace(reply, arrays=self._spoilt(reply))
             signature = seal(self._key, envelope, reply)
         return envelope, signature, reply
@@ -70,7 +72,7 @@ def serve(trick: str, folder: Path) -> None:
     service.start(ClientFolder.open(folder))
 
 
-def execute(trick: str, folder: Path, port: str) -> None:
+def execute(trick: str, folder: Path, socket: str) -> None:
     """The executor, but for its desk."""
     from roiae_client.flower import executor
     from roiae_client.hospital import open_desk
@@ -79,12 +81,12 @@ def execute(trick: str, folder: Path, port: str) -> None:
         return Cheat(trick, opened.private_key(), open_desk(opened))
 
     setattr(executor, "open_desk", open_cheat)  # noqa: B010
-    executor.serve(ClientFolder.open(folder), f"127.0.0.1:{port}")
+    executor.serve(ClientFolder.open(folder), Path(socket))
 
 
 if __name__ == "__main__":
-    trick, path, *port = sys.argv[1:]
-    if port:
-        execute(trick, Path(path), *port)
+    trick, path, *socket = sys.argv[1:]
+    if socket:
+        execute(trick, Path(path), *socket)
     else:
         serve(trick, Path(path))

@@ -1,7 +1,6 @@
 """How fast a federation starts, what a round costs besides its work, and what the coordinator's memory does."""
 
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +12,7 @@ from flwr.app import Message
 from flwr.superlink.grid import HttpGrid
 
 from roiae_server.flower.network import POLL_SECONDS
-from tests.faults.bare import bare_superlink, run_of, send_handshake
+from tests.faults.bare import bare_superlink, run_of, send_handshake, signed_handshake
 from tests.faults.processes import SETTINGS, SITES, SOURCES, RealFederation, await_that, running
 
 pytestmark = [
@@ -94,10 +93,11 @@ def _empty(root: Path, data: Path) -> list[float]:
     """Seconds of an exchange in which nothing is asked but who answers."""
     seconds = []
     federation = RealFederation(root, data)
-    with bare_superlink(federation), run_of(federation, SOURCES) as (grid, nodes):
+    signer = federation.folder.load_signer()
+    with bare_superlink(federation) as socket, run_of(federation, socket, SOURCES) as (grid, nodes):
         for _ in range(5):
             began = time.monotonic()
-            waiting = {send_handshake(grid, node, uuid.uuid4().hex) for node in nodes.values()}
+            waiting = {send_handshake(grid, node, signed_handshake(signer, site)) for site, node in nodes.items()}
             while waiting:
                 waiting -= {reply.metadata.reply_to_message_id for reply in _pull(grid, waiting)}
             seconds.append(time.monotonic() - began)

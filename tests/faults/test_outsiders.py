@@ -44,7 +44,7 @@ def test_a_hospital_that_was_never_enrolled_is_not_let_in(
 ) -> None:
     federation = RealFederation(tmp_path, fault_data)
     stranger = ClientFolder.create(tmp_path / "stranger", "stranger", fault_data / "gamma")
-    kit = federation.folder.add_site("stranger", Role.SOURCE, read_public(stranger.public_key)[0])
+    kit = federation.folder.add_site("stranger", Role.SOURCE, read_public(stranger.public_keys)[0])
     stranger.join(kit, ca_fingerprint(federation.folder.ca_certificate.read_bytes()))
     federation.folder.remove_site("stranger")
     federation.hospitals["stranger"] = Member(stranger.path, command("roiae-client", "start", str(stranger.path)))

@@ -5,14 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from roiae.config import Role, RunConfig
 from roiae.errors import SetupError
 from roiae_server import backup as module
 from roiae_server.backup import backup
 from roiae_server.coordinator_folder import CoordinatorFolder
+from roiae_server.directory import read_heard
 from roiae_server.run_folder import RunFolder, RunState
+from tests.signing import new_keys
 
 STATE = RunState({"a": Role.SOURCE, "b": Role.SOURCE}, {}, {"roiae": "1"})
 
@@ -20,7 +21,7 @@ STATE = RunState({"a": Role.SOURCE, "b": Role.SOURCE}, {}, {"roiae": "1"})
 @pytest.fixture
 def folder(tmp_path: Path) -> CoordinatorFolder:
     folder = CoordinatorFolder.create(tmp_path / "coordinator", "fl.example.org", 8443, "nt-europe")
-    folder.add_site("hospital-a", Role.SOURCE, ec.generate_private_key(ec.SECP384R1()).public_key())
+    folder.add_site("hospital-a", Role.SOURCE, new_keys())
     return folder
 
 
@@ -48,7 +49,15 @@ def test_a_restored_folder_has_the_same_sites_and_ca(folder: CoordinatorFolder, 
     for ours, theirs in ((folder.ca_key, restored.ca_key), (folder.server_certificate, restored.server_certificate)):
         assert ours.read_bytes() == theirs.read_bytes()
     assert restored.kit_path("hospital-a").read_bytes() == folder.kit_path("hospital-a").read_bytes()
-    restored.add_site("hospital-b", Role.SOURCE, ec.generate_private_key(ec.SECP384R1()).public_key())
+    assert restored.load_signer().certificate == folder.load_signer().certificate
+    restored.add_site("hospital-b", Role.SOURCE, new_keys())
+
+
+def test_the_ledger_heads_that_hospitals_told_are_kept(folder: CoordinatorFolder, tmp_path: Path) -> None:
+    (folder.path / "heard.json").write_text('{"hospital-a": {"ledger_lines": 7}}')
+    backup(folder, tmp_path / "b.tar.gz")
+
+    assert read_heard(restore(tmp_path / "b.tar.gz", tmp_path / "restored").path)["hospital-a"].ledger_lines == 7
 
 
 def test_nobody_else_can_read_a_backup(folder: CoordinatorFolder, tmp_path: Path) -> None:

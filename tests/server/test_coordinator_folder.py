@@ -5,20 +5,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
 from filelock import FileLock
 
 from roiae.certificates import ca_fingerprint
 from roiae.config import Role, build_config, descriptions, flatten, read_settings
 from roiae.errors import ConfigError, ServiceError, SetupError
-from roiae.keys import PublicKey, fingerprint
 from roiae.kit import read_kit
 from roiae_server import coordinator_folder
 from roiae_server.coordinator_folder import CoordinatorConfig, CoordinatorFolder
-
-
-def new_key() -> PublicKey:
-    return ec.generate_private_key(ec.SECP384R1()).public_key()
+from tests.signing import new_keys
 
 
 @pytest.fixture
@@ -91,7 +86,7 @@ def test_an_unknown_setting_is_refused(folder: CoordinatorFolder) -> None:
         CoordinatorFolder.open(folder.path)
 
 
-@pytest.mark.parametrize("name", ["ca.key", "server.key"])
+@pytest.mark.parametrize("name", ["ca.key", "server.key", "federation.key"])
 def test_a_missing_private_key_is_named(folder: CoordinatorFolder, name: str) -> None:
     (folder.pki / name).unlink()
 
@@ -99,7 +94,7 @@ def test_a_missing_private_key_is_named(folder: CoordinatorFolder, name: str) ->
         CoordinatorFolder.open(folder.path)
 
 
-@pytest.mark.parametrize("name", ["ca.key", "server.key"])
+@pytest.mark.parametrize("name", ["ca.key", "server.key", "federation.key"])
 def test_a_private_key_that_others_can_open_is_refused(folder: CoordinatorFolder, name: str) -> None:
     (folder.pki / name).chmod(0o644)
 
@@ -114,50 +109,63 @@ def test_a_damaged_list_of_sites_is_refused(folder: CoordinatorFolder) -> None:
         _ = folder.sites
 
 
-def test_an_added_site_has_a_kit_for_its_key(folder: CoordinatorFolder) -> None:
-    key = new_key()
+def test_an_added_site_has_a_kit_for_its_keys(folder: CoordinatorFolder) -> None:
+    keys = new_keys()
 
-    path = folder.add_site("hospital-a", Role.SOURCE, key)
+    path = folder.add_site("hospital-a", Role.SOURCE, keys)
 
     kit = read_kit(path).unseal(ca_fingerprint(folder.ca_certificate.read_bytes()))
-    assert (kit.site, kit.role, kit.site_fingerprint) == ("hospital-a", Role.SOURCE, fingerprint(key))
+    assert (kit.site, kit.role, kit.site_fingerprint) == ("hospital-a", Role.SOURCE, keys.fingerprint)
     assert (kit.federation, kit.address) == ("nt-europe", "fl.example.org:8443")
-    assert CoordinatorFolder.open(folder.path).sites["hospital-a"].key == key
+    assert CoordinatorFolder.open(folder.path).sites["hospital-a"].keys == keys
 
 
 def test_another_site_changes_neither_certificates_nor_kits(folder: CoordinatorFolder) -> None:
-    folder.add_site("hospital-a", Role.SOURCE, new_key())
+    folder.add_site("hospital-a", Role.SOURCE, new_keys())
     before = contents(folder.path)
 
-    folder.add_site("hospital-b", Role.SOURCE, new_key())
+    folder.add_site("hospital-b", Role.SOURCE, new_keys())
 
     after = contents(folder.path)
     assert {name for name in after if after[name] != before.get(name)} == {"sites.json", "kits/hospital-b.kit.zip"}
 
 
 def test_a_refused_site_changes_nothing(folder: CoordinatorFolder) -> None:
-    folder.add_site("hospital-a", Role.SOURCE, new_key())
+    folder.add_site("hospital-a", Role.SOURCE, new_keys())
     before = contents(folder.path)
 
     with pytest.raises(SetupError):
-        folder.add_site("hospital-a", Role.SOURCE, new_key())
+        folder.add_site("hospital-a", Role.SOURCE, new_keys())
     with pytest.raises(SetupError):
-        folder.replace_key("hospital-b", Role.SOURCE, new_key())
+        folder.replace_keys("hospital-b", Role.SOURCE, new_keys())
     assert contents(folder.path) == before
 
 
-def test_a_replaced_key_comes_with_a_new_kit(folder: CoordinatorFolder) -> None:
-    folder.add_site("hospital-a", Role.SOURCE, new_key())
-    key = new_key()
+def test_replaced_keys_come_with_a_new_kit(folder: CoordinatorFolder) -> None:
+    folder.add_site("hospital-a", Role.SOURCE, new_keys())
+    keys = new_keys()
 
-    path = folder.replace_key("hospital-a", Role.SOURCE, key)
+    path = folder.replace_keys("hospital-a", Role.SOURCE, keys)
 
     kit = read_kit(path).unseal(ca_fingerprint(folder.ca_certificate.read_bytes()))
-    assert kit.site_fingerprint == fingerprint(folder.sites["hospital-a"].key) == fingerprint(key)
+    assert kit.site_fingerprint == folder.sites["hospital-a"].keys.fingerprint == keys.fingerprint
+
+
+def test_a_renewed_request_key_is_in_every_kit_and_touches_nothing_else(folder: CoordinatorFolder) -> None:
+    kit = folder.add_site("hospital-a", Role.SOURCE, new_keys())
+    before, ca = contents(folder.path), ca_fingerprint(folder.ca_certificate.read_bytes())
+    assert read_kit(kit).unseal(ca).request_key == folder.load_signer().certificate
+
+    assert folder.renew_request_key() == 2
+
+    assert read_kit(kit).unseal(ca).request_key == folder.load_signer().certificate
+    after = contents(folder.path)
+    changed = {name for name in after if after[name] != before[name]}
+    assert changed == {"pki/federation.key", "pki/federation.json", "kits/hospital-a.kit.zip"}
 
 
 def test_a_removed_site_is_gone_for_whoever_holds_the_folder_open(folder: CoordinatorFolder) -> None:
-    kit = folder.add_site("hospital-a", Role.SOURCE, new_key())
+    kit = folder.add_site("hospital-a", Role.SOURCE, new_keys())
     service = CoordinatorFolder.open(folder.path)
 
     folder.remove_site("hospital-a")
@@ -172,7 +180,7 @@ def test_a_folder_that_another_command_holds_is_waited_for_and_then_refused(
     monkeypatch.setattr(coordinator_folder, "LOCK_PATIENCE", 0.05)
 
     with FileLock(folder.path / ".lock"), pytest.raises(ServiceError, match="another roiae-server command"):
-        folder.add_site("hospital-a", Role.SOURCE, new_key())
+        folder.add_site("hospital-a", Role.SOURCE, new_keys())
     assert folder.sites == {}
 
 
@@ -184,7 +192,7 @@ def test_the_lock_of_a_dead_command_holds_nobody_up(folder: CoordinatorFolder) -
     command = subprocess.run([sys.executable, "-c", hold_and_die, folder.path / ".lock"], check=False)
     assert command.returncode == -signal.SIGKILL and (folder.path / ".lock").exists()
 
-    folder.add_site("hospital-a", Role.SOURCE, new_key())
+    folder.add_site("hospital-a", Role.SOURCE, new_keys())
 
     assert list(folder.sites) == ["hospital-a"]
 
@@ -192,7 +200,7 @@ def test_the_lock_of_a_dead_command_holds_nobody_up(folder: CoordinatorFolder) -
 def test_commands_at_the_same_time_all_count(folder: CoordinatorFolder) -> None:
     names = [f"hospital-{letter}" for letter in "abcd"]
     with ThreadPoolExecutor() as pool:
-        list(pool.map(lambda name: folder.add_site(name, Role.SOURCE, new_key()), names))
+        list(pool.map(lambda name: folder.add_site(name, Role.SOURCE, new_keys()), names))
 
     assert list(folder.sites) == names
 
@@ -204,5 +212,5 @@ def test_a_disk_without_room_enrols_nobody(folder: CoordinatorFolder, monkeypatc
     monkeypatch.setattr(coordinator_folder, "write_atomically", full)
 
     with pytest.raises(SetupError, match=r"hospital-a\.kit\.zip: cannot be written \(No space left on device\)"):
-        folder.add_site("hospital-a", Role.SOURCE, new_key())
+        folder.add_site("hospital-a", Role.SOURCE, new_keys())
     assert folder.sites == {}

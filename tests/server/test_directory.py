@@ -1,9 +1,10 @@
 """Enrolment as a running coordinator sees it."""
 
+import time
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from roiae.config import Role
 from roiae.envelope import NO_LINES, ROIAE, Envelope
@@ -11,6 +12,7 @@ from roiae.kit import PROTOCOL
 from roiae_server.coordinator_folder import CoordinatorFolder
 from roiae_server.directory import SiteDirectory
 from roiae_server.flower.superlink import Node
+from tests.signing import new_keys
 
 
 class FakeControl:
@@ -26,10 +28,6 @@ class FakeControl:
         return [Node(number, key, True, "") for number, key in enumerate(self.registered)]
 
 
-def new_key() -> ec.EllipticCurvePublicKey:
-    return ec.generate_private_key(ec.SECP384R1()).public_key()
-
-
 def said(lines: int, reason: str = "") -> Envelope:
     return Envelope(
         site="alpha", run="r", request="f" * 32, kind="train", reason=reason, roiae=ROIAE, protocol=PROTOCOL,
@@ -40,8 +38,8 @@ def said(lines: int, reason: str = "") -> Envelope:
 @pytest.fixture
 def folder(tmp_path: Path) -> CoordinatorFolder:
     folder = CoordinatorFolder.create(tmp_path / "c", "localhost", 8443, "test")
-    folder.add_site("alpha", Role.SOURCE, new_key())
-    folder.add_site("beta", Role.SOURCE, new_key())
+    folder.add_site("alpha", Role.SOURCE, new_keys())
+    folder.add_site("beta", Role.SOURCE, new_keys())
     return folder
 
 
@@ -64,7 +62,7 @@ def test_a_removed_site_is_let_go_and_a_new_one_registered_without_a_restart(
     directory: SiteDirectory, folder: CoordinatorFolder, control: FakeControl
 ) -> None:
     folder.remove_site("alpha")
-    folder.add_site("gamma", Role.SOURCE, new_key())
+    folder.add_site("gamma", Role.SOURCE, new_keys())
     directory.refresh()
 
     assert set(control.registered.values()) == {"beta", "gamma"}
@@ -75,22 +73,48 @@ def test_a_removed_site_is_let_go_and_a_new_one_registered_without_a_restart(
 def test_a_site_is_told_the_longest_ledger_that_was_seen_of_it(
     directory: SiteDirectory, folder: CoordinatorFolder, control: FakeControl
 ) -> None:
-    assert directory.ask("alpha", "1").acknowledged_head == NO_LINES
+    assert directory.ask("alpha", "1", 60).acknowledged_head == NO_LINES
 
     directory.heard("alpha", said(5))
     directory.heard("alpha", said(3))  # a tail was cut: it must go on showing
 
     for later in (directory, SiteDirectory(folder, control, "r")):  # type: ignore[arg-type]
-        ask = later.ask("alpha", "2")
+        ask = later.ask("alpha", "2", 60)
         assert (ask.acknowledged_lines, ask.acknowledged_head) == (5, f"{5:064x}")
 
 
-def test_a_site_with_a_new_key_starts_its_ledger_afresh(directory: SiteDirectory, folder: CoordinatorFolder) -> None:
+def test_a_refusal_moves_no_ledger_head(directory: SiteDirectory) -> None:
     directory.heard("alpha", said(5))
-    folder.replace_key("alpha", Role.SOURCE, new_key())
+    directory.heard("alpha", said(9, "bad-request"))  # else a ledger that was cut would grow past what is missing
+
+    assert directory.ask("alpha", "2", 60).acknowledged_lines == 5
+
+
+def test_a_request_is_to_one_site_for_as_long_as_it_is_waited_for_and_a_day_at_most(directory: SiteDirectory) -> None:
+    asks = [directory.ask("alpha", str(n), seconds) for n, seconds in enumerate((0.2, 90.5, 1e9))]
+
+    assert [ask.expires - ask.issued for ask in asks] == [1, 91, 86_400]
+    assert {ask.site for ask in asks} == {"alpha"}
+    assert len({ask.nonce for ask in asks}) == 3
+    assert abs(asks[0].issued - time.time()) < 5
+
+
+def test_replies_are_checked_with_one_key_and_nodes_let_in_with_the_other(
+    directory: SiteDirectory, folder: CoordinatorFolder, control: FakeControl
+) -> None:
+    keys = folder.sites["alpha"].keys
+
+    assert directory.key("alpha") == keys.reply
+    registered = [load_pem_public_key(pem) for pem, name in control.registered.items() if name == "alpha"]
+    assert [key == keys.node for key in registered] == [True]
+
+
+def test_a_site_with_new_keys_starts_its_ledger_afresh(directory: SiteDirectory, folder: CoordinatorFolder) -> None:
+    directory.heard("alpha", said(5))
+    folder.replace_keys("alpha", Role.SOURCE, new_keys())
     directory.refresh()
 
-    assert directory.ask("alpha", "2").acknowledged_lines == 0
+    assert directory.ask("alpha", "2", 60).acknowledged_lines == 0
 
 
 def test_a_site_that_says_it_has_withdrawn_is_removed(

@@ -5,13 +5,16 @@ from pathlib import Path
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from roiae.doctor import Finding, Level
+from roiae.keys import PrivateKey, create_key
+from roiae.request_key import RequestCertificate
+from roiae.service import free_port
 from roiae_server.cli import main
 from roiae_server.doctor import check_certificate, check_host, check_port, check_sites, examine
 from roiae_server.listener import bind
 from tests.scripted_server import serving
-from tests.server.test_gateway_tls import free_port
 
 NOW = datetime.now(UTC)
 SITES = {"alpha": {"role": "source"}, "beta": {"role": "source"}, "gamma": {"role": "held-out"}}
@@ -23,6 +26,12 @@ def write_pki(pki: Path, ca: trustme.CA, leaf: trustme.LeafCert) -> None:
     leaf.cert_chain_pems[0].write_to_path(pki / "server.crt")
     leaf.private_key_pem.write_to_path(pki / "server.key")
     (pki / "server.key").chmod(0o600)
+    authority = load_pem_private_key(ca.private_key_pem.bytes(), None)
+    assert isinstance(authority, PrivateKey)
+    (pki / "federation.key").unlink(missing_ok=True)
+    key = create_key(pki / "federation.key").public_key()
+    certificate = RequestCertificate.issue(authority, "nt", 3, key)
+    (pki / "federation.json").write_text(certificate.model_dump_json())
 
 
 @pytest.fixture
@@ -53,6 +62,7 @@ def test_a_coordinator_in_order_has_no_failure(
     assert code == 0, said
     assert "certificate: for localhost" in said
     assert "sources alpha, beta" in said
+    assert "request key: number 3, certified by the CA" in said
     assert "forecast" in said
 
 

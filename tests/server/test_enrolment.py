@@ -1,63 +1,64 @@
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from roiae.config import Role
 from roiae.errors import SetupError
-from roiae.keys import PublicKey
-from roiae_server.enrolment import with_key, with_site, without_site
+from roiae.keys import SiteKeys
+from roiae_server.enrolment import with_keys, with_site, without_site
+from tests.signing import new_keys
 
-
-def new_key() -> PublicKey:
-    return ec.generate_private_key(ec.SECP384R1()).public_key()
-
-
-KEY_A, KEY_B = new_key(), new_key()
-SITES = with_site(with_site({}, "hospital-a", Role.SOURCE, KEY_A), "hospital-b", Role.HELD_OUT, KEY_B)
+KEYS_A, KEYS_B = new_keys(), new_keys()
+SITES = with_site(with_site({}, "hospital-a", Role.SOURCE, KEYS_A), "hospital-b", Role.HELD_OUT, KEYS_B)
 
 
 def test_an_enrolled_site_has_its_role_and_key() -> None:
-    assert (SITES["hospital-b"].role, SITES["hospital-b"].key) == (Role.HELD_OUT, KEY_B)
-    assert SITES["hospital-b"].public_key.endswith(" hospital-b")
+    assert (SITES["hospital-b"].role, SITES["hospital-b"].keys) == (Role.HELD_OUT, KEYS_B)
+    assert SITES["hospital-b"].reply_key.endswith(" hospital-b")
+    assert SITES["hospital-b"].node_key.endswith(" hospital-b")
 
 
 def test_a_taken_name_is_refused() -> None:
     with pytest.raises(SetupError, match="hospital-a: is enrolled already"):
-        with_site(SITES, "hospital-a", Role.SOURCE, new_key())
+        with_site(SITES, "hospital-a", Role.SOURCE, new_keys())
 
 
-def test_another_sites_key_is_refused() -> None:
-    with pytest.raises(SetupError, match="has the key of hospital-a"):
-        with_site(SITES, "hospital-c", Role.SOURCE, KEY_A)
-    with pytest.raises(SetupError, match="has the key of hospital-a"):
-        with_key(SITES, "hospital-b", Role.HELD_OUT, KEY_A)
+@pytest.mark.parametrize(
+    "keys",
+    [KEYS_A, SiteKeys(KEYS_A.node, KEYS_A.reply), new_keys()._replace(node=KEYS_A.reply)],
+    ids=["both", "swapped", "one for another use"],
+)
+def test_another_sites_key_is_refused(keys: SiteKeys) -> None:
+    with pytest.raises(SetupError, match="has a key of hospital-a"):
+        with_site(SITES, "hospital-c", Role.SOURCE, keys)
+    with pytest.raises(SetupError, match="has a key of hospital-a"):
+        with_keys(SITES, "hospital-b", Role.HELD_OUT, keys)
 
 
 def test_a_second_held_out_site_is_refused() -> None:
     with pytest.raises(SetupError, match="hospital-b: is the held-out hospital already"):
-        with_site(SITES, "hospital-c", Role.HELD_OUT, new_key())
+        with_site(SITES, "hospital-c", Role.HELD_OUT, new_keys())
 
 
 @pytest.mark.parametrize("name", ["", "Hospital", "a b", "../a", "-a", "a" * 64, "root@host", "a\n"])
 def test_an_impossible_name_is_refused(name: str) -> None:
     with pytest.raises(SetupError, match="is not a site's name"):
-        with_site(SITES, name, Role.SOURCE, new_key())
+        with_site(SITES, name, Role.SOURCE, new_keys())
 
 
-def test_a_rotated_key_touches_no_other_site() -> None:
-    key = new_key()
-    rotated = with_key(SITES, "hospital-a", Role.SOURCE, key)
+def test_rotated_keys_touch_no_other_site() -> None:
+    keys = new_keys()
+    rotated = with_keys(SITES, "hospital-a", Role.SOURCE, keys)
 
-    assert rotated["hospital-a"].key == key
+    assert rotated["hospital-a"].keys == keys
     assert rotated["hospital-b"] == SITES["hospital-b"]
 
 
-def test_a_new_key_does_not_change_a_role() -> None:
+def test_new_keys_do_not_change_a_role() -> None:
     with pytest.raises(SetupError, match="enrolled as held-out, not as source"):
-        with_key(SITES, "hospital-b", Role.SOURCE, new_key())
+        with_keys(SITES, "hospital-b", Role.SOURCE, new_keys())
 
 
-def test_the_key_that_a_site_has_changes_nothing() -> None:
-    assert with_key(SITES, "hospital-a", Role.SOURCE, KEY_A) == SITES
+def test_the_keys_that_a_site_has_change_nothing() -> None:
+    assert with_keys(SITES, "hospital-a", Role.SOURCE, KEYS_A) == SITES
 
 
 def test_a_removed_site_is_gone_and_no_other() -> None:
@@ -68,4 +69,4 @@ def test_a_site_that_is_not_enrolled_is_named_with_those_that_are() -> None:
     with pytest.raises(SetupError, match="hospital-c: is not enrolled; hospital-a, hospital-b is"):
         without_site(SITES, "hospital-c")
     with pytest.raises(SetupError, match="hospital-c: is not enrolled; no site is"):
-        with_key({}, "hospital-c", Role.SOURCE, KEY_A)
+        with_keys({}, "hospital-c", Role.SOURCE, KEYS_A)

@@ -12,7 +12,7 @@ from roiae.contract import NUM_EXAMPLES, Arrays, KeysTask, Reply, Request, Train
 from roiae.data.site_data import FrameSet
 from roiae.errors import Reason
 from roiae.model import Autoencoder
-from roiae.site import Site
+from roiae.site import NO_GUARD, Guard, Site
 from roiae.training import load_arrays
 from roiae.upload import unpacked
 from roiae_client.flower.app import client_app
@@ -55,7 +55,7 @@ def test_a_shift_query_crosses_the_wire_unchanged(make_site: Callable[..., Site]
     """Numbers without a dimension, float64 and bytes among its arrays."""
 
     class Desk(Site):
-        def answer(self, request: Request) -> Reply:
+        def answer(self, request: Request, guard: Guard = NO_GUARD) -> Reply:
             return Reply({}, {"number": np.array(3.5), "bytes": np.arange(7, dtype=np.uint8), "none": np.empty(0)}, 0.0)
 
     site = make_site("a")

@@ -1,22 +1,28 @@
 """The transport between real machines, over a grid that does what Flower's was measured to do, in no time at all."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+import httpx
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 
-from roiae.contract import Reply, Request, TrainTask
-from roiae.envelope import NO_LINES, ROIAE, Ask, Envelope, seal
+from roiae.contract import Arrays, Reply, Request, TrainTask
+from roiae.envelope import ROIAE, Ask, Envelope, seal
 from roiae.errors import Reason
 from roiae.keys import PublicKey
 from roiae.kit import PROTOCOL
-from roiae.packing import pack
-from roiae_server.flower.network import LOST, NetworkTransport, Patience
+from roiae.packing import pack, unpack
+from roiae.signed_request import SignedAsk, content_bytes
+from roiae_server.flower import network
+from roiae_server.flower.grid import _wire_contents
+from roiae_server.flower.network import LOST, MOST_SENDS, NetworkTransport, Patience
 from roiae_server.flower.superlink import Node
 from roiae_server.transport import Outcome
+from tests.signing import SIGNER, new_ask, signed
 
 KEYS = {site: ec.generate_private_key(ec.SECP384R1()) for site in ("a", "b", "c")}
 REPLY = Reply({"loss": 0.5}, {"w": np.arange(3, dtype=np.float32)}, 1.5)
@@ -26,7 +32,7 @@ Answer = Callable[[Message], "Message | None"]
 
 def sealed(site: str, message: Message, reply: Reply | None = REPLY, key: str = "", **changes: object) -> Message:
     """What the site would send, signed by its own key or by another's."""
-    ask = Ask.from_record(message.content.config_records["ask"])
+    ask = SignedAsk.from_record(message.content.config_records["ask"])[0].ask
     fields = {
         "site": site, "run": ask.run, "request": ask.request, "kind": message.metadata.message_type, "reason": "",
         "roiae": ROIAE, "protocol": PROTOCOL, "ledger_lines": 1, "ledger_head": "f" * 64,
@@ -34,7 +40,7 @@ def sealed(site: str, message: Message, reply: Reply | None = REPLY, key: str = 
     envelope = Envelope.model_validate(fields | changes)
     content = RecordDict()
     if reply:
-        content["arrays"] = ArrayRecord({"packed": Array(*pack(reply.arrays))})
+        content["arrays"] = ArrayRecord({"packed": Array(*pack(reply.arrays, envelope.request))})
         content["metrics"] = MetricRecord({**reply.metrics, "seconds": reply.seconds})
     content["envelope"] = ConfigRecord({**envelope.to_record(seal(KEYS[key or site], envelope, reply))})
     return Message(content, reply_to=message)
@@ -87,10 +93,8 @@ class World:
     def nodes(self) -> Mapping[str, Node]:
         return self.nodes_
 
-    def ask(self, site: str, request: str) -> Ask:
-        return Ask(
-            run="r", request=request, roiae=ROIAE, protocol=PROTOCOL, acknowledged_lines=0, acknowledged_head=NO_LINES
-        )
+    def ask(self, site: str, request: str, seconds: float) -> Ask:
+        return new_ask(site=site, request=request, issued=1000, expires=1000 + math.ceil(seconds))
 
     def heard(self, site: str, envelope: Envelope) -> None:
         self.heard_[site] = envelope.ledger_lines
@@ -113,7 +117,7 @@ class World:
 def exchange(train_task: TrainTask) -> Callable[..., dict[str, Outcome]]:
     def run(world: World, deadline: float = 100, grace: float = 100, quorum: int = 2) -> dict[str, Outcome]:
         patience = Patience(deadline, grace, quorum)
-        transport = NetworkTransport(world, world, patience, ("a", "b"), lambda: world.now, world.sleep)
+        transport = NetworkTransport(world, world, SIGNER, patience, ("a", "b"), lambda: world.now, world.sleep)
         request = Request(train_task, {"w": np.zeros(3, np.float32)})
         return {outcome.site: outcome for outcome in transport.exchange(dict.fromkeys(sorted(world.answers), request))}
 
@@ -134,6 +138,48 @@ def test_signed_replies_come_back_and_their_ledger_heads_are_kept(exchange: Exch
     assert (reply.metrics, reply.seconds) == (REPLY.metrics, REPLY.seconds)
     np.testing.assert_array_equal(reply.arrays["w"], REPLY.arrays["w"])
     assert world.heard_ == {"a": 1, "b": 1}
+
+
+def test_every_request_is_signed_for_its_site_until_the_deadline_and_unlike_any_other(exchange: Exchange) -> None:
+    seen: dict[str, tuple[SignedAsk, str, Message]] = {}
+
+    def keep(site: str) -> Answer:
+        def answer(message: Message) -> Message:
+            seen[site] = (*SignedAsk.from_record(message.content.config_records["ask"]), message)
+            return sealed(site, message)
+
+        return answer
+
+    exchange(World({"a": keep("a"), "b": keep("b")}), deadline=77)
+
+    for site, (request, task, message) in seen.items():
+        arrays = unpack(message.content.array_records["arrays"]["packed"].data, request.ask.nonce)
+        assert request.holds(content_bytes("train", task, arrays))
+        assert (request.ask.site, request.ask.expires - request.ask.issued) == (site, 77)
+    one, other = (_wire_contents(message).keys() for _, _, message in seen.values())
+    assert not one & other  # Flower names parts by their content: who knows a name beforehand can take it
+
+
+def test_the_arrays_are_hashed_once_for_all_sites(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed = []
+
+    def hash_once(kind: str, task: str, arrays: Arrays) -> bytes:
+        hashed.append(kind)
+        return content_bytes(kind, task, arrays)
+
+    monkeypatch.setattr(network, "content_bytes", hash_once)
+
+    exchange(World({"a": honest("a"), "b": honest("b"), "c": honest("c")}))
+
+    assert hashed == ["train"]
+
+
+def test_a_reply_of_another_protocol_is_told_though_its_other_fields_are_unknown(exchange: Exchange) -> None:
+    def later(message: Message) -> Message:
+        record = ConfigRecord({"run": "r", "request": "1", "roiae": "9.9", "protocol": 9, "letterhead": b"unknown"})
+        return Message(RecordDict({"envelope": record}), reply_to=message)
+
+    assert exchange(World({"a": honest("a"), "b": later}))["b"].reason is Reason.WRONG_VERSION
 
 
 def test_a_site_that_answers_in_anothers_name_is_refused(exchange: Exchange) -> None:
@@ -247,3 +293,75 @@ def test_a_site_that_is_removed_is_waited_for_no_longer(exchange: Exchange) -> N
 
     assert exchange(world, deadline=1000)["b"].reason is Reason.OFFLINE
     assert world.now < 12
+
+
+def test_what_answers_no_request_is_ignored(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World({"a": honest("a"), "b": honest("b")})
+    pull = world.pull_messages
+    asked = signed("train", "{}", {}, site="b", request="x").to_record("{}")
+    stray = sealed("b", Message(RecordDict({"ask": ConfigRecord({**asked})}), 2, "train"))
+    monkeypatch.setattr(world, "pull_messages", lambda ids: [RecordDict(), stray, *pull(ids), stray])
+
+    outcomes = exchange(world)
+
+    assert {site: outcome.reason for site, outcome in outcomes.items()} == {"a": None, "b": None}
+
+
+def test_of_two_replies_to_one_request_the_first_counts(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World({"a": honest("a"), "b": honest("b")})
+    pull = world.pull_messages
+    monkeypatch.setattr(world, "pull_messages", lambda ids: [message for one in pull(ids) for message in (one, one)])
+
+    assert {site: outcome.reason for site, outcome in exchange(world).items()} == {"a": None, "b": None}
+
+
+def test_a_reply_that_another_node_sends_is_ignored(exchange: Exchange) -> None:
+    def from_a(message: Message) -> Message:
+        reply = sealed("b", message)
+        reply.metadata.__dict__["_src_node_id"] = world.nodes_["a"].node_id
+        return reply
+
+    world = World({"a": honest("a"), "b": from_a})
+
+    outcomes = exchange(world, deadline=10)
+
+    assert (outcomes["a"].reason, outcomes["b"].reason) == (None, Reason.NO_REPLY)
+
+
+def test_a_reply_that_cannot_be_read_is_that_sites_bad_request(
+    exchange: Exchange, caplog: pytest.LogCaptureFixture
+) -> None:
+    def odd(message: Message) -> Message:
+        content = sealed("b", message).content
+        content["metrics"] = MetricRecord({"\x1b[2J" * 10_000: [1.0]})
+        return Message(content, reply_to=message)
+
+    outcomes = exchange(World({"a": honest("a"), "b": odd}))
+
+    assert (outcomes["a"].reason, outcomes["b"].reason) == (None, Reason.BAD_REQUEST)
+    assert "\x1b" not in caplog.text and len(caplog.text) < 1000
+
+
+def test_a_site_that_loses_every_request_is_sent_no_more(exchange: Exchange) -> None:
+    world = World({"a": honest("a"), "b": lambda message: Message(Error(min(LOST), "again"), reply_to=message)})
+
+    outcome = exchange(world, deadline=100_000)["b"]
+
+    assert outcome.reason is Reason.SITE_FAILED
+    assert len([site for site, _ in world.sent if site == "b"]) == MOST_SENDS
+
+
+@pytest.mark.parametrize("error", [httpx.ConnectError("gone"), OSError("disk full"), KeyboardInterrupt()])
+def test_what_is_no_peers_fault_is_blamed_on_none(
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def fails(*_: object) -> None:
+        raise error
+
+    world = World({"a": honest("a"), "b": honest("b")})
+    monkeypatch.setattr(world, "heard", fails)
+    with pytest.raises(type(error)):
+        exchange(world)
+    monkeypatch.setattr(world, "pull_messages", fails)
+    with pytest.raises(type(error)):
+        exchange(world)

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
 from filelock import FileLock
 
 from roiae.config import Role
 from roiae_server.cli import main
 from roiae_server.coordinator_folder import CoordinatorFolder
+from tests.signing import new_keys
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> CoordinatorFolder:
         port = probe.getsockname()[1]
     folder = CoordinatorFolder.create(tmp_path / "c", "localhost", port, "test")
     for name, role in {"alpha": Role.SOURCE, "beta": Role.SOURCE, "gamma": Role.HELD_OUT}.items():
-        folder.add_site(name, role, ec.generate_private_key(ec.SECP384R1()).public_key())
+        folder.add_site(name, role, new_keys())
     return folder
 
 

@@ -81,7 +81,8 @@ def test_the_recorded_magnitudes_are_those_of_a_round_with_equal_weights(
     opening = Request(train_task(config, Step("phase2", 1, False, "phase2"), EQUAL, 0.0), phase1)
     for name in ("alpha", "beta"):
         data = SiteData.open(hospitals / name, image_size=MODEL.image_size, cache_dir=cache_dir)
-        told = Site(name, Role.SOURCE, data, config.privacy, tmp_path / name).answer(opening).metrics
+        site = Site(name, Role.SOURCE, data, config.privacy, tmp_path / name, minimum=config.minimum)
+        told = site.answer(opening).metrics
         assert calibration["frames"][name] == len(data.train)
         assert calibration["magnitudes"][name] == {term: told[f"gradient_{term}"] for term in TERMS}
     overall = calibration["global"]

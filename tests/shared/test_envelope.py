@@ -11,14 +11,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from roiae.contract import Arrays, Reply
-from roiae.envelope import NO_LINES, ROIAE, Ask, Envelope, check, seal, signed_bytes
+from roiae.envelope import ROIAE, Ask, Envelope, Greeting, check, check_protocol, seal, signed_bytes
 from roiae.errors import Reason, RefusalError
 from roiae.kit import PROTOCOL
+from tests.signing import new_ask
 
 KEY = ec.generate_private_key(ec.SECP384R1())
-ASK = Ask(
-    run="run-1", request="f" * 32, roiae=ROIAE, protocol=PROTOCOL, acknowledged_lines=0, acknowledged_head=NO_LINES
-)
+ASK = new_ask(run="run-1", request="f" * 32)
 ENVELOPE = Envelope(
     site="alpha",
     run=ASK.run,
@@ -162,7 +161,7 @@ def test_an_enrolled_site_cannot_answer_in_anothers_name() -> None:
 def test_another_protocol_is_refused_with_both_versions() -> None:
     old = ENVELOPE.model_copy(update={"protocol": 7, "roiae": "0.0.9"})
 
-    with pytest.raises(RefusalError, match=rf"roiae 0\.0\.9 with protocol 7.*roiae {ROIAE} with protocol 1"):
+    with pytest.raises(RefusalError, match=rf"roiae 0\.0\.9 with protocol 7.*roiae {ROIAE} with protocol {PROTOCOL}"):
         check(KEY.public_key(), ASK, "train", "alpha", old, b"of another protocol's bytes", None)
 
 
@@ -181,8 +180,12 @@ def test_a_metric_that_is_no_double_is_not_signed(value: Any) -> None:
     assert refusal.value.reason == Reason.BAD_METRICS
 
 
-def test_an_asks_record_comes_back_as_it_was() -> None:
-    assert Ask.from_record(ASK.to_record()) == ASK
+def test_another_protocol_is_told_though_its_other_fields_are_unknown() -> None:
+    record = {"run": "r", "request": "1", "roiae": "9.9", "protocol": 9, "letterhead": b"of another time"}
+
+    with pytest.raises(RefusalError, match=r"alpha runs roiae 9\.9 with protocol 9") as refusal:
+        check_protocol(Greeting.from_record(record), ASK, "alpha")
+    assert refusal.value.reason == Reason.WRONG_VERSION
 
 
 odd = pytest.mark.parametrize(
@@ -203,7 +206,7 @@ odd = pytest.mark.parametrize(
 @odd
 def test_an_odd_ask_is_a_bad_request(change: dict[str, Any]) -> None:
     with pytest.raises(RefusalError) as refusal:
-        Ask.from_record(ASK.to_record() | change)
+        Ask.from_record(ASK.model_dump() | change)
 
     assert refusal.value.reason == Reason.BAD_REQUEST
     assert "secret" not in str(refusal.value)

@@ -15,7 +15,18 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from roiae.errors import SetupError
-from roiae.keys import create_key, fingerprint, load_private, parse_public, public_line, read_public, sign, verify
+from roiae.keys import (
+    SiteKeys,
+    create_key,
+    fingerprint,
+    load_private,
+    parse_public,
+    public_line,
+    read_public,
+    sign,
+    verify,
+)
+from tests.signing import new_keys
 
 needs_ssh_keygen = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="no ssh-keygen here")
 
@@ -57,9 +68,9 @@ def test_a_key_made_by_ssh_keygen_is_taken(tmp_path: Path) -> None:
     flags = ["-q", "-t", "ecdsa", "-b", "384", "-N", "", "-C", "hospital-a", "-f", str(tmp_path / "key")]
     subprocess.run(["ssh-keygen", *flags], check=True)
 
-    public, comment = read_public(tmp_path / "key.pub")
+    public = parse_public((tmp_path / "key.pub").read_text(), "key.pub")
 
-    assert (public, comment) == (load_private(tmp_path / "key").public_key(), "hospital-a")
+    assert public == load_private(tmp_path / "key").public_key()
 
 
 def test_a_signature_holds_for_its_key_and_message_alone() -> None:
@@ -156,8 +167,46 @@ def test_another_public_key_or_none_is_refused(text: str, message: str) -> None:
         parse_public(text, "hospital-a.pub")
 
 
-def test_a_public_line_comes_back_with_its_name(tmp_path: Path) -> None:
-    path = written(tmp_path / "a.pub", f"{public_line(P384.public_key(), 'hospital-a')}\r\n".encode())
+def test_a_sites_keys_come_back_with_its_name(tmp_path: Path) -> None:
+    keys = new_keys()
+    path = written(tmp_path / "a.pub", keys.lines("hospital-a").replace("\n", "\r\n").encode())
 
-    assert read_public(path) == (P384.public_key(), "hospital-a")
-    assert P384.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH) in path.read_bytes()
+    assert read_public(path) == (keys, "hospital-a")
+    assert all(key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH) in path.read_bytes() for key in keys)
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ((0,), r"holds 1 line\(s\); two were expected"),
+        ((0, 1, 0), r"holds 3 line\(s\); two were expected"),
+        ((0, 0), "the same key twice"),
+        ((), r"holds 0 line\(s\)"),
+    ],
+)
+def test_a_file_that_does_not_hold_two_keys_is_refused(tmp_path: Path, lines: tuple[int, ...], message: str) -> None:
+    text = new_keys().lines("hospital-a").splitlines(keepends=True)
+    path = written(tmp_path / "a.pub", "".join(text[line] for line in lines).encode())
+
+    with pytest.raises(SetupError, match=message):
+        read_public(path)
+
+
+@pytest.mark.parametrize("name", ["reply.key", "node.key"])
+def test_a_private_key_among_the_public_ones_has_been_shown(tmp_path: Path, name: str) -> None:
+    create_key(tmp_path / name)
+    path = written(tmp_path / "a.pub", new_keys().lines("a").encode() + (tmp_path / name).read_bytes())
+
+    for sent in (tmp_path / name, path):
+        with pytest.raises(SetupError, match="has now been shown"):
+            read_public(sent)
+
+
+def test_one_fingerprint_of_both_keys_can_be_worked_out_with_common_tools(tmp_path: Path) -> None:
+    keys = new_keys()
+    path = written(tmp_path / "a.pub", keys.lines("hospital-a").encode())
+    command = f"cut -d' ' -f1,2 {path} | openssl dgst -sha256 -binary | base64"
+
+    printed = subprocess.run(command, shell=True, capture_output=True, text=True, check=True).stdout.strip()
+    assert keys.fingerprint == "SHA256:" + printed.rstrip("=")
+    assert SiteKeys(keys.node, keys.reply).fingerprint != keys.fingerprint

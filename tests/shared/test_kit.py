@@ -17,7 +17,9 @@ from roiae.config import Role
 from roiae.errors import SetupError
 from roiae.keys import sign
 from roiae.kit import PROTOCOL, Kit, pack_kit, read_kit
+from roiae.signed_request import RequestSigner
 from roiae_server.authority import CA_LIFETIME, Authority
+from tests.signing import CA, new_signer
 
 AUTHORITY = Authority.create("nt-europe")
 FINGERPRINT = ca_fingerprint(AUTHORITY.pem)
@@ -30,6 +32,7 @@ KIT = Kit(
     site="hospital-a",
     role=Role.SOURCE,
     site_fingerprint="SHA256:abc",
+    request_key=new_signer(1, AUTHORITY.key).certificate,
 )
 PACKED = pack_kit(KIT, AUTHORITY.pem, AUTHORITY.key)
 
@@ -176,8 +179,8 @@ def test_an_expired_ca_is_refused(tmp_path: Path) -> None:
 
 
 def test_another_protocol_is_named_with_both_versions(zipped: Callable[[dict[str, bytes]], Path]) -> None:
-    with pytest.raises(SetupError, match=r"protocol 2, made by roiae '9\.9'; this roiae reads protocol 1"):
-        read_kit(zipped(resigned({"protocol": 2, "roiae": "9.9", "news": True}))).unseal(FINGERPRINT)
+    with pytest.raises(SetupError, match=rf"protocol 9, made by roiae '9\.9'; this roiae reads protocol {PROTOCOL}"):
+        read_kit(zipped(resigned({"protocol": 9, "roiae": "9.9", "news": True}))).unseal(FINGERPRINT)
 
 
 @pytest.mark.parametrize(
@@ -198,6 +201,23 @@ def test_a_kit_that_does_not_fit_its_protocol_is_refused(
         read_kit(zipped(resigned(changes, drop))).unseal(FINGERPRINT)
 
 
+def test_a_kit_without_a_request_key_is_told(zipped: Callable[[dict[str, bytes]], Path]) -> None:
+    with pytest.raises(SetupError, match=r"names no request key.*`roiae-server add-site … --replace` makes one"):
+        read_kit(zipped(resigned({}, "request_key"))).unseal(FINGERPRINT)
+
+
+@pytest.mark.parametrize(
+    "signer", [new_signer(1, CA), new_signer(1, AUTHORITY.key, "nt-asia")], ids=["another CA", "another federation"]
+)
+def test_a_kit_with_a_wrong_request_key_is_told(
+    zipped: Callable[[dict[str, bytes]], Path], signer: RequestSigner
+) -> None:
+    changed = resigned({"request_key": signer.certificate.model_dump()})
+
+    with pytest.raises(SetupError, match="its request key is not certified by this federation's CA"):
+        read_kit(zipped(changed)).unseal(FINGERPRINT)
+
+
 @pytest.mark.parametrize(
     ("host", "address"),
     [("FL.example.org", "fl.example.org:8443"), ("192.0.2.7", "192.0.2.7:8443"), ("2001:db8::7", "[2001:db8::7]:8443")],
@@ -212,3 +232,15 @@ def test_an_address_is_written_as_a_url_takes_it(host: str, address: str) -> Non
 def test_what_is_no_host_is_refused(host: str) -> None:
     with pytest.raises(ValidationError, match="without https://"):
         Kit.model_validate({**KIT.model_dump(), "host": host})
+
+
+@pytest.mark.parametrize("field", ["roiae", "protocol", "\x1b[2J\n"])
+def test_what_an_unbelieved_kit_says_is_shown_escaped_and_cut(
+    zipped: Callable[[dict[str, bytes]], Path], field: str
+) -> None:
+    fields = {"protocol": 99, field: "\x1b[2J\nwritten to coordinator" * 400}
+
+    with pytest.raises(SetupError) as error:
+        read_kit(zipped(resigned(fields))).unseal(FINGERPRINT)
+
+    assert str(error.value).isprintable() and len(str(error.value)) < 500

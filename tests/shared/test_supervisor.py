@@ -154,3 +154,20 @@ def test_a_killed_supervisor_leaves_nothing_behind(tmp_path: Path) -> None:
     while alive(int(pid.read_text())):
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_what_a_child_prints_is_one_bounded_printable_line_in_log_and_terminal(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Flower's own processes log what a peer wrote."""
+    hostile = "\x1b[2J\u202eall well\r\x9b31m" + "k" * 1_000_000
+    printing = f"print({hostile[:20]!r} + 'k' * 1_000_000); print('end'); import time; time.sleep(60)"
+    log = tmp_path / "log" / "one.log"
+
+    with Supervisor([Service("one", python(printing), echo=True)], tmp_path / "log") as running:
+        assert running.run(until(lambda: log.exists() and "end" in log.read_text())) is None
+
+    for said in (log.read_text(), capfd.readouterr().out):
+        first, second = said.splitlines()
+        assert first.isprintable() and len(first) <= supervisor.LINE_CHARACTERS
+        assert second == "end"

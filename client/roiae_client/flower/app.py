@@ -56,10 +56,14 @@ def read_request(message: Message) -> Request:
     return Request(task, unpack(content.array_records["arrays"]["packed"].data))
 
 
-def reply_record(reply: Reply) -> RecordDict:
+def reply_record(reply: Reply, nonce: str = "") -> RecordDict:
+    """
+    Args:
+        nonce: as `pack` takes it.
+    """
     return RecordDict(
         {
-            "arrays": ArrayRecord({"packed": Array(*pack(reply.arrays))}),
+            "arrays": ArrayRecord({"packed": Array(*pack(reply.arrays, nonce))}),
             "metrics": MetricRecord({**reply.metrics, "seconds": reply.seconds}),
         }
     )

@@ -4,6 +4,7 @@ Nothing that the coordinator sends is unpacked, imported or run. torch is import
 """
 
 import logging
+import secrets
 import sys
 import time
 from pathlib import Path
@@ -12,7 +13,6 @@ from flwr.app import ConfigRecord, Error, Message, RecordDict
 from flwr.proto.runtime_pb2 import AcquireTaskRequest
 from flwr.supercore.constant import TaskType
 from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
-from flwr.supercore.inflatable.inflatable_utils import pull_and_inflate_object_from_tree
 from flwr.supercore.interceptors import (
     RuntimeTokenHttpInterceptor,
     RuntimeVersionHttpInterceptor,
@@ -21,33 +21,39 @@ from flwr.supercore.interceptors import (
 from flwr.supercore.protobuf.client import ProtobufClientInterceptor
 from flwr.supercore.retry import constant, make_simple_http_retry_invoker
 from flwr.supercore.runtime import RuntimeHttpClient
-from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
+from flwr.supernode.runtime.run_clientapp import push_message, push_task_output
 
+from roiae.border import peers_fault
 from roiae.cli import log_as_a_service, run_app
-from roiae.envelope import Ask
+from roiae.contract import Reply
+from roiae.envelope import Envelope, Greeting
 from roiae.errors import Reason, RefusalError
-from roiae.packing import unpack
+from roiae.kit import PROTOCOL
+from roiae.packing import UNLIKE, unpack
+from roiae.service import socket_client
+from roiae.signed_request import SignedAsk
+from roiae.text import shown
 from roiae_client.client_folder import ClientFolder
 from roiae_client.desk import HospitalDesk
 from roiae_client.flower.app import CLIENT_APP_RAISED, reply_record
+from roiae_client.flower.intake import pull_request
 from roiae_client.hospital import open_desk
 from roiae_client.service_state import ServiceState
 
 POLL_SECONDS = 0.25
-PULL_SECONDS = 120.0  # for a request to come whole from the node; Flower itself would wait for two hours
 RETRY_SECONDS = 1.0  # while the SuperNode, on this machine, is started again
 ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
 
 log = logging.getLogger(__name__)
 
 
-def serve(folder: ClientFolder, address: str) -> None:
+def serve(folder: ClientFolder, socket: Path) -> None:
     """Answer what comes, one request at a time, until the process is ended; nothing new while the site is paused."""
     desk = open_desk(folder)
     state = ServiceState(folder.state)
     secret = state.secret.read_bytes()
     claims = _client(
-        address,
+        socket,
         RuntimeVersionHttpInterceptor("SuperExec"),
         SuperExecAuthHttpInterceptor(master_secret=secret, protected_methods=frozenset({ACQUIRE})),
     )
@@ -56,7 +62,7 @@ def serve(folder: ClientFolder, address: str) -> None:
         if not state.paused:
             claim = claims.AcquireTask(AcquireTaskRequest(supported_task_types=[TaskType.CLIENT_APP]))
             if claim.HasField("task") and claim.token:
-                _answer(desk, state, _client(address, *_as_app(claim.token)))
+                _answer(desk, state, _client(socket, *_as_app(claim.token)))
                 continue
         time.sleep(POLL_SECONDS)
 
@@ -72,10 +78,11 @@ def _answer(desk: HospitalDesk, state: ServiceState, client: RuntimeHttpClient) 
     heartbeat = HeartbeatSender(make_task_heartbeat_fn_http(client))
     heartbeat.start()
     try:
-        message, context, _, _ = pull_task_input(client)
-        state.note(message.metadata.message_type, done=False)
+        message, context = pull_request(client)
+        kind = shown(message.metadata.message_type, 40)
+        state.note(kind, done=False)
         push_message(client, answer(desk, message), context)
-        state.note(message.metadata.message_type, done=True)
+        state.note(kind, done=True)
         push_task_output(client, context, "completed", "")
     finally:
         heartbeat.stop()
@@ -84,40 +91,56 @@ def _answer(desk: HospitalDesk, state: ServiceState, client: RuntimeHttpClient) 
 
 def answer(desk: HospitalDesk, message: Message) -> Message:
     """The signed reply to a request, or a bare reason to one that does not even say which it is."""
+    kind = message.metadata.message_type
     try:
-        content = message.content
-        ask = Ask.from_record(content.config_records["ask"])
-        task = str(content.config_records["config"]["task"])
-        arrays = unpack(content.array_records["arrays"]["packed"].data)
-    except (RefusalError, KeyError, TypeError, ValueError):
-        log.warning("a request that is not of this contract was refused", exc_info=True)
+        with peers_fault("a request"):
+            record = dict(message.content.config_records["ask"])
+            greeting = Greeting.from_record(record)
+            if greeting.protocol != PROTOCOL:
+                return _message(message, *desk.decline(kind, greeting))
+            signed, task = SignedAsk.from_record(record)
+            arrays = unpack(message.content.array_records["arrays"]["packed"].data, signed.ask.nonce)
+    except RefusalError as refusal:
+        desk.note_unread(kind, refusal)
         return Message(Error(CLIENT_APP_RAISED, Reason.BAD_REQUEST), reply_to=message)
-    envelope, signature, reply = desk.answer(message.metadata.message_type, ask, task, arrays)
-    record = reply_record(reply) if reply else RecordDict()
+    return _message(message, *desk.answer(kind, signed, task, arrays))
+
+
+def _message(asked: Message, envelope: Envelope, signature: bytes, reply: Reply | None) -> Message:
+    """Flower names a message's parts by their content; nobody can tell the name of one of these beforehand."""
+    record = reply_record(reply, envelope.request) if reply else RecordDict()
+    if reply:
+        record.metric_records["metrics"][UNLIKE] = secrets.randbits(62)
     record["envelope"] = ConfigRecord({**envelope.to_record(signature)})
-    return Message(record, reply_to=message)
+    return Message(record, reply_to=asked)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"a task is a {type(value).__name__}, where text is expected")
+    return value
 
 
 def _as_app(token: str) -> tuple[RuntimeVersionHttpInterceptor, RuntimeTokenHttpInterceptor]:
     return RuntimeVersionHttpInterceptor("flwr-clientapp"), RuntimeTokenHttpInterceptor(token)
 
 
-def _client(address: str, *interceptors: ProtobufClientInterceptor) -> RuntimeHttpClient:
+def _client(socket: Path, *interceptors: ProtobufClientInterceptor) -> RuntimeHttpClient:
     retry = make_simple_http_retry_invoker()
     retry.wait_gen_factory = lambda: constant(RETRY_SECONDS)
-    return RuntimeHttpClient.from_server_address(address, True, None, list(interceptors), retry_invoker=retry)
+    client = RuntimeHttpClient("http://supernode", interceptors=interceptors, retry_invoker=retry)
+    client._client.close()
+    client._client = socket_client(socket)
+    return client
 
 
 def main() -> None:
-    """`python -m roiae_client.flower.executor DIR PORT`: started by `service.py` alone."""
-    path, port = sys.argv[1:]
+    """`python -m roiae_client.flower.executor DIR SOCKET`: started by `service.py` alone."""
+    path, socket = sys.argv[1:]
     log_as_a_service()
-    defaults = pull_and_inflate_object_from_tree.__kwdefaults__
-    assert defaults is not None
-    defaults["max_time"] = PULL_SECONDS
 
     def run(prog_name: str) -> None:
-        serve(ClientFolder.open(Path(path)), f"127.0.0.1:{port}")
+        serve(ClientFolder.open(Path(path)), Path(socket))
 
     sys.exit(run_app(run, "roiae-client"))
 

@@ -1,16 +1,20 @@
-"""Flower's SuperNode, made to end when it goes deaf, and to say when it last heard from the coordinator.
+"""Flower's SuperNode, made to end when it goes deaf, to say when it last heard from the coordinator, without a port.
 
 Its worker loop ends at any answer of the coordinator that it does not expect, and its process lives on without it. Run
 through here, the process ends too, and is started again by `service.py`.
 """
 
+import importlib
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
+import uvicorn
 from flwr.supercore.retry import RetryInvoker, exponential, make_simple_http_retry_invoker
 from flwr.supernode import fleet_http_connection
 from flwr.supernode.cli import flower_supernode
@@ -92,9 +96,16 @@ def _retries() -> RetryInvoker:
     return retry
 
 
+def _serve_at(socket: str) -> None:
+    """Let the Runtime API listen at a unix socket: at a port of loopback, every user of this machine could call it."""
+    command = importlib.import_module("flwr.supernode.cli.flower_supernode")
+    command.uvicorn = SimpleNamespace(Config=partial(uvicorn.Config, uds=socket), Server=uvicorn.Server)  # type: ignore[attr-defined]
+
+
 def main() -> None:
-    """`python -m roiae_client.flower.supernode HEARD …`: the rest is flower-supernode's own."""
+    """`python -m roiae_client.flower.supernode HEARD SOCKET …`: the rest is flower-supernode's own."""
     _Heard.file = Path(sys.argv.pop(1))
+    _serve_at(sys.argv.pop(1))
     fleet_http_connection.FleetHttpClient = _Heard  # type: ignore[attr-defined]
     fleet_http_connection.make_simple_http_retry_invoker = _retries  # type: ignore[attr-defined]
     try:

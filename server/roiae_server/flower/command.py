@@ -4,19 +4,11 @@ import sys
 from pathlib import Path
 
 
-def superlink_command(port: int, pki: Path, state: Path) -> tuple[str, ...]:
-    """The SuperLink on loopback: TLS, node authentication, a database, apps run by us and never installed.
+def superlink_command(state: Path, socket: Path) -> tuple[str, ...]:
+    """The SuperLink at a unix socket.
 
     Args:
-        pki: holds ca.crt, server.crt and server.key.
         state: holds the database and the secret that our executor shows.
+        socket: in a folder that no other user can enter.
     """
-    return (
-        str(Path(sys.executable).with_name("flower-superlink")),
-        *("--host", "127.0.0.1", "--port", str(port)),
-        *("--ssl-ca-certfile", str(pki / "ca.crt")),
-        *("--ssl-certfile", str(pki / "server.crt"), "--ssl-keyfile", str(pki / "server.key")),
-        *("--enable-supernode-auth", "--database", str(state / "superlink.db")),
-        *("--isolation", "process", "--superexec-auth-secret-file", str(state / "secret")),
-        "--disable-runtime-dependency-installation",
-    )
+    return (sys.executable, "-m", "roiae_server.flower.superlink_process", str(state), str(socket))

@@ -3,7 +3,7 @@
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Protocol
+from typing import Protocol, cast
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -11,11 +11,13 @@ from flwr.supercore.inflatable.inflatable_object import InflatableObject
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 from flwr.supercore.task_identity import TaskIdentity
 
+from roiae.border import peers_fault
 from roiae.contract import Reply, Request
 from roiae.errors import Reason, RefusalError
-from roiae.packing import pack, unpack
+from roiae.packing import UNLIKE, pack, unpack
 from roiae_server.transport import Outcome
 
+UNREADABLE = 1000  # code of an error, beside Flower's own: a reply has come that is none, or too large
 POLL_SECONDS = 0.05  # between looks for replies; a grid in this process is never empty-handed
 
 
@@ -29,7 +31,8 @@ class MessageGrid(Protocol):
     """What the transport needs of a Flower grid."""
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]: ...
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]: ...
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Replies to these, those that are there; a mapping also says what the arrays of each can weigh, in bytes."""
 
 
 class GridTransport:
@@ -141,17 +144,25 @@ def request_record(request: Request) -> RecordDict:
     )
 
 
-def read_reply(message: Message) -> Reply:
+def read_reply(message: Message, nonce: str = "") -> Reply:
     """
+    Args:
+        nonce: that the arrays were packed with.
+
     Raises:
-        RefusalError: a part is missing or ill-typed.
+        RefusalError: `bad-request`: a part is missing or ill-typed.
     """
-    try:
-        metrics = {name: float(value) for name, value in message.content.metric_records["metrics"].items()}  # type: ignore[arg-type]
-        arrays = unpack(message.content.array_records["arrays"]["packed"].data)
+    with peers_fault("a reply"):
+        metrics = {name: _double(value) for name, value in message.content.metric_records["metrics"].items()}
+        metrics.pop(UNLIKE, None)
+        arrays = unpack(message.content.array_records["arrays"]["packed"].data, nonce)
         return Reply(metrics, arrays, metrics.pop("seconds"))
-    except (KeyError, TypeError, ValueError):
-        raise RefusalError(Reason.BAD_METRICS, "a part of the reply is missing or ill-typed") from None
+
+
+def _double(value: object) -> float:
+    if type(value) not in (int, float):
+        raise TypeError(f"a metric is a {type(value).__name__}, where a number is expected")
+    return float(cast(float, value))
 
 
 def _outcome(site: str, message: Message, bytes_out: int, bytes_in: int) -> Outcome:

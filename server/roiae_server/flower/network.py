@@ -11,19 +11,25 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from flwr.app import ConfigRecord, Message
-from flwr.common.constant import ErrorCode
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
 
+from roiae.border import peers_fault
+from roiae.bounds import reply_bytes
 from roiae.contract import Reply, Request
-from roiae.envelope import Ask, Envelope, check
+from roiae.envelope import Ask, Envelope, Greeting, check, check_protocol
 from roiae.errors import Reason, RefusalError
 from roiae.keys import PublicKey
-from roiae_server.flower.grid import MessageGrid, act_as_coordinator, read_reply, request_record, wire_bytes
+from roiae.packing import fields, joined, veil
+from roiae.signed_request import RequestSigner, SignedAsk, content_bytes
+from roiae.text import shown
+from roiae_server.flower.grid import UNREADABLE, MessageGrid, act_as_coordinator, read_reply, wire_bytes
 from roiae_server.flower.superlink import Node
 from roiae_server.run_folder import RunFolder
 from roiae_server.transport import Outcome
 
 POLL_SECONDS = 0.5
+MOST_SENDS = 30  # of one request to one site, which weighs a model each time
 LOST = frozenset(
     {
         ErrorCode.NODE_UNAVAILABLE,  # its session ended with the request in hand
@@ -41,7 +47,7 @@ class Directory(Protocol):
 
     def key(self, site: str) -> PublicKey | None: ...
     def nodes(self) -> Mapping[str, Node]: ...
-    def ask(self, site: str, request: str) -> Ask: ...
+    def ask(self, site: str, request: str, seconds: float) -> Ask: ...
     def heard(self, site: str, envelope: Envelope) -> None: ...
 
 
@@ -58,14 +64,42 @@ class Patience:
         return cls(run.config.federation.deadline, run.config.federation.grace, run.quorum)
 
 
+@dataclass(frozen=True)
+class _Content:
+    """What a request asks for, made ready once for all sites that are asked the same."""
+
+    task_json: str
+    signed: bytes  # its part of what is signed
+    arrays: bytes  # joined
+    reply_bytes: int  # that the arrays of a reply can weigh
+
+    @classmethod
+    def of(cls, request: Request) -> "_Content":
+        task_json = request.task.model_dump_json()
+        signed = content_bytes(request.kind, task_json, request.arrays)
+        return cls(task_json, signed, joined(request.arrays), reply_bytes(request))
+
+    def record(self, signed: SignedAsk) -> RecordDict:
+        """A message's content of which no part is like a part of any other message."""
+        return RecordDict(
+            {
+                "arrays": ArrayRecord({"packed": Array(*fields(veil(self.arrays, signed.ask.nonce)))}),
+                "ask": ConfigRecord({**signed.to_record(self.task_json)}),
+            }
+        )
+
+
 @dataclass
 class _Pending:
     """One site's request, until it is answered."""
 
     request: Request
+    content: _Content
     message: str | None = None  # in flight
     ask: Ask | None = None
+    node: int = 0
     activation: str = ""
+    sends: int = 0
     bytes_out: int = 0
 
 
@@ -75,6 +109,7 @@ class NetworkTransport:
     Args:
         grid: of a Flower run.
         directory: of the enrolled sites.
+        signer: signs every request.
         patience: of every exchange.
         sources: the sites whose answers make the quorum.
         clock: monotonic seconds; with `sleep`, so that a test needs no time.
@@ -84,22 +119,25 @@ class NetworkTransport:
         self,
         grid: MessageGrid,
         directory: Directory,
+        signer: RequestSigner,
         patience: Patience,
         sources: Iterable[str],
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._grid, self._directory, self._patience = grid, directory, patience
+        self._grid, self._directory, self._signer, self._patience = grid, directory, signer, patience
         self._sources, self._clock, self._sleep = frozenset(sources), clock, sleep
 
     def exchange(self, requests: Mapping[str, Request]) -> Iterator[Outcome]:
         act_as_coordinator()
         end = self._clock() + self._patience.deadline
-        waiting = {site: _Pending(requests[site]) for site in sorted(requests)}
+        different = {id(request): request for request in requests.values()}  # mostly one for all sites
+        contents = {key: _Content.of(request) for key, request in different.items()}
+        waiting = {site: _Pending(requests[site], contents[id(requests[site])]) for site in sorted(requests)}
         answered = 0
         while waiting and self._clock() < end:
-            for site in [site for site in waiting if self._directory.key(site) is None]:  # removed meanwhile
-                yield Outcome(site, None, Reason.OFFLINE, waiting.pop(site).bytes_out, 0)
+            for site, reason in self._given_up(waiting):
+                yield Outcome(site, None, reason, waiting.pop(site).bytes_out, 0)
             self._send(waiting, end)
             for site, message in self._arrived(waiting):
                 outcome = self._outcome(site, waiting[site], message)
@@ -119,6 +157,12 @@ class NetworkTransport:
             online = site in nodes and nodes[site].online
             yield Outcome(site, None, Reason.NO_REPLY if online else Reason.OFFLINE, pending.bytes_out, 0)
 
+    def _given_up(self, waiting: Mapping[str, _Pending]) -> list[tuple[str, Reason]]:
+        """Who was removed meanwhile, and who loses every request."""
+        removed = {site: Reason.OFFLINE for site in waiting if self._directory.key(site) is None}
+        failed = {site: Reason.SITE_FAILED for site, pending in waiting.items() if pending.sends > MOST_SENDS}
+        return list((failed | removed).items())
+
     def _send(self, waiting: Mapping[str, _Pending], end: float) -> None:
         """Send what is not in flight to the sites that are connected."""
         nodes = self._directory.nodes()
@@ -126,45 +170,75 @@ class NetworkTransport:
             node = nodes.get(site)
             if node is None or not node.online or (pending.message and pending.activation == node.activation):
                 continue
+            pending.sends += 1
+            if pending.sends > MOST_SENDS:
+                continue
             if pending.message:
                 log.warning("%s has connected anew and is sent its request again", site)
-            pending.ask = self._directory.ask(site, uuid.uuid4().hex)
-            content = request_record(pending.request)
-            content["ask"] = ConfigRecord({**pending.ask.to_record()})
-            message = Message(content, node.node_id, pending.request.kind, ttl=max(1.0, end - self._clock()))
+            left = max(1.0, end - self._clock())
+            pending.ask = self._directory.ask(site, uuid.uuid4().hex, left)
+            content = pending.content.record(self._signer.sign(pending.ask, pending.content.signed))
+            message = Message(content, node.node_id, pending.request.kind, ttl=left)
             pending.bytes_out += wire_bytes(message)
             (pending.message,) = self._grid.push_messages([message])
-            pending.activation = node.activation
+            pending.node, pending.activation = node.node_id, node.activation
 
     def _arrived(self, waiting: Mapping[str, _Pending]) -> Iterator[tuple[str, Message]]:
+        """What answers a request in flight, once for each, and comes from the node that was asked."""
         by_message = {pending.message: site for site, pending in waiting.items() if pending.message}
-        if by_message:
-            for message in self._grid.pull_messages(list(by_message)):
-                yield by_message[message.metadata.reply_to_message_id], message
+        if not by_message:
+            return
+        most = {message: waiting[site].content.reply_bytes for message, site in by_message.items()}
+        for message in self._grid.pull_messages(most):
+            asked = str(message.metadata.reply_to_message_id) if isinstance(message, Message) else None
+            site = by_message.get(asked)
+            if site is None:
+                log.warning("a message that answers no request in flight is ignored")
+            elif not _may_answer(message, waiting[site].node):
+                log.warning("%s: a reply of a node that was not asked is ignored", site)
+            else:
+                del by_message[asked]
+                yield site, message
 
     def _outcome(self, site: str, pending: _Pending, message: Message) -> Outcome | None:
         """What came of it; None for a request that was lost on the way and has to be sent again."""
-        bytes_in = wire_bytes(message)
-        if message.has_error():
-            if message.error.code in LOST:
-                return None
-            return Outcome(site, None, Reason.SITE_FAILED, pending.bytes_out, bytes_in)
-        assert pending.ask
+        key, bytes_in = self._directory.key(site), 0
         try:
-            reason, reply = self._checked(site, pending.ask, pending.request.kind, message)
+            with peers_fault("the reply"):
+                bytes_in = wire_bytes(message)
+                if message.has_error():
+                    return self._failed(site, pending, message.error.code, bytes_in)
+                envelope, reply = self._checked(site, key, pending, message)
         except RefusalError as refusal:
-            log.warning("%s: %s", site, refusal)
-            reason, reply = refusal.reason, None
+            log.warning("%s: %s", site, shown(refusal))
+            return Outcome(site, None, refusal.reason, pending.bytes_out, bytes_in)
+        self._directory.heard(site, envelope)
+        reason = Reason(envelope.reason) if envelope.reason else None
         return Outcome(site, reply, reason, pending.bytes_out, bytes_in)
 
-    def _checked(self, site: str, ask: Ask, kind: str, message: Message) -> tuple[Reason | None, Reply | None]:
+    def _failed(self, site: str, pending: _Pending, code: int, bytes_in: int) -> Outcome | None:
+        """Of an error only the code is looked at: nobody has signed it, and its text goes no further."""
+        if code in LOST:
+            return None
+        reason = Reason.BAD_REQUEST if code == UNREADABLE else Reason.SITE_FAILED
+        return Outcome(site, None, reason, pending.bytes_out, bytes_in)
+
+    def _checked(
+        self, site: str, key: PublicKey | None, pending: _Pending, message: Message
+    ) -> tuple[Envelope, Reply | None]:
         """The reply, or the site's own reason why there is none; both vouched for by the enrolled key."""
-        key = self._directory.key(site)
         record = message.content.config_records.get("envelope")
-        if key is None or record is None:
+        if key is None or record is None or pending.ask is None:
             raise RefusalError(Reason.BAD_SIGNATURE, "the reply is not signed by an enrolled key")
+        check_protocol(Greeting.from_record(record, Reason.BAD_SIGNATURE), pending.ask, site)
         envelope, signature = Envelope.from_record(record)
-        reply = None if envelope.reason else read_reply(message)
-        check(key, ask, kind, site, envelope, signature, reply)
-        self._directory.heard(site, envelope)
-        return (Reason(envelope.reason), None) if envelope.reason else (None, reply)
+        reply = None if envelope.reason else read_reply(message, envelope.request)
+        check(key, pending.ask, pending.request.kind, site, envelope, signature, reply)
+        return envelope, reply
+
+
+def _may_answer(message: Message, node: int) -> bool:
+    """The node itself may, and Flower with an error where the node is gone."""
+    return message.metadata.src_node_id == node or (
+        message.has_error() and message.metadata.src_node_id == SUPERLINK_NODE_ID
+    )

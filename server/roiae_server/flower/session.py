@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 from flwr.common.serde import run_from_proto
@@ -11,13 +12,14 @@ from flwr.proto.runtime_pb2 import AcquireTaskRequest, PullTaskInputRequest, Pus
 from flwr.supercore.constant import TaskType
 from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor, SuperExecAuthHttpInterceptor
+from flwr.supercore.protobuf.client import ProtobufClientInterceptor
 from flwr.supercore.retry import make_simple_http_retry_invoker
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supercore.task_identity import TaskIdentity
 
 from roiae.errors import ServiceError
 from roiae_server.flower.run_grid import RunGrid
-from roiae_server.flower.superlink import Control
+from roiae_server.flower.superlink import SUPERLINK, Control, at_socket
 
 CLAIM_SECONDS = 30.0
 log = logging.getLogger(__name__)
@@ -25,7 +27,7 @@ ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
 
 
 @contextmanager
-def flower_run(control: Control, address: str, ca: bytes, secret: bytes) -> Iterator[RunGrid]:
+def flower_run(control: Control, socket: Path, secret: bytes) -> Iterator[RunGrid]:
     """A grid of a new run; the run is completed, or failed with the block's error.
 
     Raises:
@@ -33,7 +35,7 @@ def flower_run(control: Control, address: str, ca: bytes, secret: bytes) -> Iter
     """
     control.stop_runs()
     run_id = control.start_run()
-    grid = RunGrid(address, ca, _claim(address, ca, secret))
+    grid = RunGrid(socket, _claim(socket, secret))
     client = grid._runtime_client
     heartbeat = HeartbeatSender(make_task_heartbeat_fn_http(client))
     heartbeat.start()
@@ -57,18 +59,14 @@ def flower_run(control: Control, address: str, ca: bytes, secret: bytes) -> Iter
         grid.close()
 
 
-def _claim(address: str, ca: bytes, secret: bytes) -> str:
+def _claim(socket: Path, secret: bytes) -> str:
     """The token of the run's task."""
-    client = RuntimeHttpClient.from_server_address(
-        address,
-        False,
-        ca,
-        [
-            RuntimeVersionHttpInterceptor("SuperExec"),
-            SuperExecAuthHttpInterceptor(master_secret=secret, protected_methods=frozenset({ACQUIRE})),
-        ],
-        retry_invoker=make_simple_http_retry_invoker(),
-    )
+    interceptors: list[ProtobufClientInterceptor] = [
+        RuntimeVersionHttpInterceptor("SuperExec"),
+        SuperExecAuthHttpInterceptor(master_secret=secret, protected_methods=frozenset({ACQUIRE})),
+    ]
+    retry = make_simple_http_retry_invoker()
+    client = at_socket(RuntimeHttpClient(SUPERLINK, interceptors=interceptors, retry_invoker=retry), socket)
     deadline = time.monotonic() + CLAIM_SECONDS
     try:
         while time.monotonic() < deadline:

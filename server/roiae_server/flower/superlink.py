@@ -1,4 +1,4 @@
-"""The Control API of a real federation's SuperLink, which only this machine can reach.
+"""The Control API of a real federation's SuperLink, which only this service's user can reach.
 
 Flower's private interfaces are touched here and in `session.py`; `tests/test_flower_contract.py` fails first when they
 change.
@@ -8,6 +8,8 @@ import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
 
 import httpx
 import tomli_w
@@ -24,14 +26,26 @@ from flwr.proto.control_pb2 import (
 from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.fab import Fab
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
+from flwr.supercore.protobuf.client import ProtobufClient
 from flwr.supercore.retry import make_simple_http_retry_invoker
 
 from roiae.errors import ServiceError
+from roiae.service import socket_client
 
 COMPONENT = "roiae-server"
 START_SECONDS = 60.0
 RESTART_SECONDS = 30.0  # for which a call is tried again: a SuperLink that ended is back within a few
 FINISHED = "finished"  # Flower's status of a run that is over
+SUPERLINK = "http://superlink"  # a name that is never looked up
+
+AnyClient = TypeVar("AnyClient", bound=ProtobufClient)
+
+
+def at_socket(client: AnyClient, socket: Path) -> AnyClient:
+    """A client of Flower's that was made for an address, with its calls going to a unix socket instead."""
+    client._client.close()
+    client._client = socket_client(socket)
+    return client
 
 
 @dataclass(frozen=True)
@@ -47,11 +61,12 @@ class Node:
 class Control:
     """The SuperLink's Control API."""
 
-    def __init__(self, address: str, ca: bytes) -> None:
+    def __init__(self, socket: Path) -> None:
         retry = make_simple_http_retry_invoker()
         retry.max_time = RESTART_SECONDS
         interceptors = [RuntimeVersionHttpInterceptor(component_name=COMPONENT)]
-        self._client = ControlHttpClient.from_server_address(address, False, ca, interceptors, retry_invoker=retry)
+        client = ControlHttpClient(SUPERLINK, interceptors=interceptors, retry_invoker=retry)
+        self._client = at_socket(client, socket)
 
     def wait_until_up(self) -> None:
         """

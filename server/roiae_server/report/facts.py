@@ -113,8 +113,10 @@ def _curves(run: RunFolder, lines: Sequence[Line], quality: Quality) -> Curves:
     for line in lines:
         if line["step"] in quality and line["status"] == "aggregated":
             for name in MEASURES:
-                points = curves[name][line["step"]].setdefault(line["site"], [])
-                points.append([_before(run, line["step"]) + line["round"] - 1, line["metrics"][f"validation_{name}"]])
+                value = line["metrics"].get(f"validation_{name}")
+                if value is not None:  # absent where too few frames stand behind it
+                    points = curves[name][line["step"]].setdefault(line["site"], [])
+                    points.append([_before(run, line["step"]) + line["round"] - 1, value])
     for arm, scores in quality.items():
         rounds = run.config.phase1.rounds if arm == "phase1" else run.config.phase2.rounds
         last = _before(run, arm) + rounds

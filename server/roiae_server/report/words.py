@@ -14,7 +14,8 @@ REASONS: dict[str, str] = {
     Reason.NO_REPLY: "no answer before the deadline",
     Reason.OFFLINE: "not connected when the deadline passed",
     Reason.NOT_ALLOWED: "the hospital's own policy does not allow this request",
-    Reason.BAD_SIGNATURE: "a reply that the hospital's enrolled key did not sign",
+    Reason.BAD_SIGNATURE: "a reply or a request that the key it should have been signed with did not sign",
+    Reason.EXPIRED: "the request's time was over by the hospital's clock, or had not begun",
     Reason.WRONG_VERSION: "a version of roiae that cannot work with this one",
     Reason.ARRAYS_MISMATCH: "arrays that are not the model's",
     Reason.NOT_FINITE: "NaN or infinity in what was sent",
@@ -25,6 +26,9 @@ REASONS: dict[str, str] = {
     Reason.ALREADY_ANSWERED: "the hospital had answered this, or something that would add up with it",
     Reason.BAD_METRICS: "metrics that are missing, unknown, not finite or no whole number of frames",
     Reason.WITHDRAWN: "the hospital has withdrawn",
+    Reason.OFF_COURSE: "weights that do not follow from what the hospital has seen of the run",
+    Reason.BUDGET_SPENT: "the run has used up what the hospital allows of requests or passes",
+    Reason.TASK_TOO_LARGE: "more memory, disk or time than the hospital's machine has for it",
 }
 DISCARDED = {"discarded": "the step lacked its quorum, and what had come was asked again"}  # a status without a reason
 

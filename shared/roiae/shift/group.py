@@ -38,7 +38,8 @@ _UNIT = 2.0**64
 _MODULUS = 1 << 8 * _NUMBER_BYTES
 _LARGEST = 2.0**55  # of one site's part: 128 of them do not overflow
 _NONCE = 12
-_WRAPPED = _NONCE + KEY_BYTES + 16  # nonce, key, tag
+_TAG = 16
+_WRAPPED = _NONCE + KEY_BYTES + _TAG
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,11 @@ class Group:
 def packed(arrays: Arrays) -> bytes:
     """As safetensors, which writes an array that does not lie in C order wrongly."""
     return save({name: np.array(array, order="C") for name, array in arrays.items()})
+
+
+def sealed_bytes(members: int, message: int) -> int:
+    """How long a sealed message of so many bytes is, for a group of so many hospitals."""
+    return members * _WRAPPED + message + _TAG
 
 
 def _stream(key: bytes, numbers: int) -> list[int]:

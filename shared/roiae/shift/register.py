@@ -6,7 +6,7 @@ and counts once. A scoring counts as asked even where its content is then refuse
 
 import hashlib
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,11 +38,21 @@ class Answered:
 
 
 @dataclass
+class Splits:
+    """Of the data that were answered over: subjects, hashed."""
+
+    fingerprint: str
+    subjects: dict[str, list[str]]  # by split
+
+
+@dataclass
 class Register:
-    """By the encoder's digest."""
+    """By the digest of the encoder, or of the whole weights."""
 
     salt: str = field(default_factory=lambda: secrets.token_hex(16))  # of this site alone
     encoders: dict[str, Answered] = field(default_factory=dict)
+    splits: list[Splits] = field(default_factory=list)
+    weights: dict[str, list[int]] = field(default_factory=dict)  # over which of the splits each was answered
 
     def note_statistics(self, encoder: str, fingerprint: str, subjects: Sequence[str], least: int) -> None:
         """
@@ -50,7 +60,7 @@ class Register:
             RefusalError: `already-answered` where the data are others than before, by fewer than `least` subjects: the
                 difference of the two answers would speak of those alone.
         """
-        hashed = sorted({hashlib.sha256(f"{self.salt}/{subject}".encode()).hexdigest() for subject in subjects})
+        hashed = self._hashed(subjects)
         known = self._of(encoder).statistics
         if any(before.fingerprint == fingerprint for before in known):
             return
@@ -59,6 +69,34 @@ class Register:
             if changed < least:
                 raise _refusal(f"{changed} training subjects changed since this encoder's statistics were answered")
         known.append(Statistics(fingerprint, hashed))
+
+    def note_answer(self, weights: str, fingerprint: str, subjects: Mapping[str, Sequence[str]], least: int) -> None:
+        """An answer to `train` or `evaluate` about these weights.
+
+        Args:
+            subjects: of each split.
+
+        Raises:
+            RefusalError: as `note_statistics`, where in one of the splits fewer than `least` subjects changed.
+        """
+        answered = self.weights.setdefault(weights, [])
+        if any(self.splits[place].fingerprint == fingerprint for place in answered):
+            return
+        place = self._place(Splits(fingerprint, {name: self._hashed(of) for name, of in subjects.items()}))
+        now = self.splits[place]
+        for before in (self.splits[other] for other in answered):
+            changed = min(len(set(of) ^ set(now.subjects.get(name, ()))) for name, of in before.subjects.items())
+            if changed < least:
+                raise _refusal(f"{changed} subjects changed in a split since an answer about the same weights")
+        answered.append(place)
+
+    def _place(self, of: Splits) -> int:
+        if of not in self.splits:
+            self.splits.append(of)
+        return self.splits.index(of)
+
+    def _hashed(self, subjects: Sequence[str]) -> list[str]:
+        return sorted({hashlib.sha256(f"{self.salt}/{subject}".encode()).hexdigest() for subject in subjects})
 
     def note_sources(self, encoder: str, sources: Sequence[str]) -> None:
         """

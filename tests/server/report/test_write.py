@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from roiae.config import Role
 from roiae.errors import RunFolderError
@@ -14,6 +13,7 @@ from roiae_server.report.facts import gather
 from roiae_server.report.write import write_real_report, write_simulation_report
 from tests.server.conftest import Command
 from tests.server.report.conftest import MakeRun
+from tests.signing import new_keys
 
 
 def test_the_page_and_the_same_figures_for_machines_are_written(make_run: MakeRun) -> None:
@@ -53,7 +53,7 @@ def test_a_run_whose_file_is_lost_has_no_report(make_run: MakeRun) -> None:
 def test_report_writes_the_page_of_a_finished_run(make_run: MakeRun, roiae_server: Command, tmp_path: Path) -> None:
     folder = CoordinatorFolder.create(tmp_path / "c", "localhost", 8443, "test")
     for name, role in {"alpha": Role.SOURCE, "beta": Role.SOURCE, "gamma": Role.HELD_OUT}.items():
-        folder.add_site(name, role, ec.generate_private_key(ec.SECP384R1()).public_key())
+        folder.add_site(name, role, new_keys())
     make_run("c/runs/first").close()
 
     code, out, err = roiae_server(["report", str(folder.path)])

@@ -288,7 +288,7 @@ def test_all_arms_run_and_a_training_alone_is_a_plain_loop(
     run = tmp_path / "out" / "beta" / "alone" / "seed-0"
     config = build_config(read_settings(run / "config.yaml"))
     data = SiteData.open(hospitals / "beta", image_size=MODEL.image_size, cache_dir=cache_dir)
-    site = Site("beta", Role.SOURCE, data, config.privacy, tmp_path / "state")
+    site = Site("beta", Role.SOURCE, data, config.privacy, tmp_path / "state", minimum=config.minimum)
     weights = json.loads((run / "calibration.json").read_text())["weights"]
     arrays = initial_arrays(config.model, config.seed)
     known: dict[str, float] = {}

@@ -1,0 +1,109 @@
+"""What a site remembers of the weights of each run: a few of them, and how well they did. It never leaves."""
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from safetensors.numpy import load_file, save
+
+from roiae.contract import Arrays
+from roiae.errors import DataError
+from roiae.files import write_atomically
+
+MOST_ANCHORS = 4  # of a run: the newest of each branch, and where branches may begin
+MOST_RUNS = 3
+MOST_WAITING, WAITING_EVERY = 3, 5  # of weights that were refused, and rounds between them
+_COURSE = "course.json"
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """Weights that later ones may follow."""
+
+    weights: str  # digest
+    round: int
+    learning_rate: float
+    psnr: float  # the best on the validation frames, of these and those that they follow
+    ms_ssim: float
+    fork: bool = False  # stays when it is followed: another branch may begin here
+
+
+@dataclass(frozen=True)
+class Course:
+    """Of one run."""
+
+    recipe: dict[str, Any] = field(default_factory=dict)  # empty before the first training
+    anchors: tuple[Anchor, ...] = ()  # the oldest first
+    waiting: tuple[Anchor, ...] = ()  # refused, until this hospital's IT vouches for them; the oldest first
+
+    def refused(self, weights: Anchor) -> "Course":
+        """With refused weights, unless others of nearly the same round wait already."""
+        if any(0 <= weights.round - other.round < WAITING_EVERY for other in self.waiting):
+            return self
+        return replace(self, waiting=(*self.waiting, weights)[-MOST_WAITING:])
+
+    def gone_on(self, after: Anchor, before: Anchor | None, recipe: dict[str, Any]) -> "Course":
+        """With new weights behind those that they follow.
+
+        Where the learning rate rises, a phase begins: its first weights stay as a fork, for its control begins there
+        too.
+        """
+        kept = [anchor for anchor in self.anchors if anchor.fork or anchor != before]
+        rises = before is None or after.learning_rate > before.learning_rate
+        if rises and not any(anchor.fork and anchor.weights == after.weights for anchor in kept):
+            kept.append(replace(after, fork=True))
+        return Course(self.recipe or recipe, (*kept, after)[-MOST_ANCHORS:])
+
+
+class WeightsState:
+    """A folder for each of the latest runs: `course.json`, and the anchors' arrays."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def read(self, run: str) -> Course:
+        """
+        Raises:
+            DataError: it is there and cannot be read.
+        """
+        path = self._of(run) / _COURSE
+        try:
+            return TypeAdapter(Course).validate_json(path.read_bytes()) if path.exists() else Course()
+        except ValidationError as error:
+            raise DataError(
+                f"{path}: is damaged, so it is not known which weights may follow. Restore it from a backup, or remove "
+                f"{path.parent} and go on as docs/HOSPITAL.md says of a lost state."
+            ) from error
+
+    def arrays(self, run: str, course: Course) -> Iterator[tuple[Anchor, Arrays]]:
+        """All weights whose arrays are there, each with them: the newest anchor first, those that wait last."""
+        loaded: dict[str, Arrays] = {}
+        for anchor in (*reversed(course.anchors), *reversed(course.waiting)):
+            path = self._of(run) / f"{anchor.weights}.safetensors"
+            if anchor.weights not in loaded and path.exists():
+                loaded[anchor.weights] = load_file(path)
+            if anchor.weights in loaded:
+                yield anchor, loaded[anchor.weights]
+
+    def write(self, run: str, course: Course, weights: str, arrays: Arrays) -> None:
+        """Arrays first: a course never names some that were not there when it was written."""
+        folder = self._of(run)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{weights}.safetensors"
+        if not path.exists():
+            write_atomically(path, save(arrays))
+        write_atomically(folder / _COURSE, TypeAdapter(Course).dump_json(course, indent=1) + b"\n")
+        kept = {anchor.weights for anchor in (*course.anchors, *course.waiting)}
+        for old in folder.glob("*.safetensors"):
+            if old.stem not in kept:
+                old.unlink()
+        runs = sorted(self._folder.iterdir(), key=lambda one: one.stat().st_mtime)
+        for old in runs[:-MOST_RUNS]:
+            shutil.rmtree(old)
+
+    def _of(self, run: str) -> Path:
+        return self._folder / hashlib.sha256(run.encode()).hexdigest()[:16]

@@ -1,0 +1,50 @@
+"""Budgets are what the ledger says: nothing but a longer ledger changes them."""
+
+from pathlib import Path
+
+from roiae.errors import Reason
+from roiae_client.ledger import LEDGER, Ledger
+from roiae_client.spending import Asked
+
+
+def write(ledger: Ledger, request: str, kind: str = "train", reason: str = "", run: str = "r", round_: int = 1) -> None:
+    asked = Asked(f"{round_:064x}", round_, 0 if reason else 2)
+    ledger.append(run=run, request=request, kind=kind, reason=reason, arrays={}, metrics=(), asked=asked)
+
+
+def test_what_left_is_counted_by_run_and_kind_also_after_a_restart(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / LEDGER)
+    write(ledger, "a")
+    write(ledger, "b", round_=2)
+    write(ledger, "c", "evaluate")
+    write(ledger, "d", run="other")
+    write(ledger, "e", "query.identify", run="third")
+    before = ledger.spending.of("r")
+    ledger.close()
+
+    reopened = Ledger(tmp_path / LEDGER)
+    assert reopened.spending.of("r") == before
+    reopened.close()
+    assert before.requests == {"train": 2, "evaluate": 1}
+    assert before.passes == 4
+    assert before.weights == {f"{1:064x}", f"{2:064x}"}
+    assert before.runs_besides == 1
+
+
+def test_the_same_weights_asked_again_under_another_number_count_again(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / LEDGER)
+    write(ledger, "a")
+    write(ledger, "b")
+
+    assert ledger.spending.of("r").passes == 4
+    ledger.close()
+
+
+def test_of_the_refusals_only_those_that_may_tell_of_the_frames_count(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / LEDGER)
+    for n, reason in enumerate((Reason.NOT_ALLOWED, Reason.TASK_TOO_LARGE, Reason.SITE_FAILED, Reason.OFF_COURSE)):
+        write(ledger, f"r{n}", reason=reason)
+
+    spent = ledger.spending.of("r")
+    assert (spent.requests["train"], spent.passes, spent.weights) == (1, 0, set())
+    ledger.close()
