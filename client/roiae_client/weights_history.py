@@ -143,7 +143,7 @@ class _Watch(Guard):
             _check_quality(self._received, quality, self._before)
         self._means = quality.means()
 
-    def trained(self, training: Training, quality: Callable[[], Quality]) -> None:
+    def trained(self, training: Training, ms_ssim: Callable[[], float]) -> None:
         """What follows has to be about as good as what this site has made of the weights by itself.
 
         By MS-SSIM, which is trained: the mean of one site that has begun to see and one that has not yet had 3.2 dB
@@ -154,8 +154,8 @@ class _Watch(Guard):
             said = f"leave {training.quiet:.1%} of a step's gradient below {QUIET:g}, where honest ones leave"
             raise _off_course(received.weights, f"{said} {MOST_QUIET:.0%} at most", ())
         if task:
-            ms_ssim = max(self._means["ms_ssim"], quality().means()["ms_ssim"])
-            after = _anchor(task, received.weights, {**self._means, "ms_ssim": ms_ssim}, self._before)
+            best = {**self._means, "ms_ssim": max(self._means["ms_ssim"], ms_ssim())}
+            after = _anchor(task, received.weights, best, self._before)
             course = self._course.gone_on(after, self._before, _recipe(task))
             self._state.write(received.run, course, received.weights, received.arrays)
 

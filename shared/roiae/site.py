@@ -31,7 +31,7 @@ from roiae.minimum import check_enough, is_enough, outgoing_nt
 from roiae.model import Autoencoder
 from roiae.rounding import SPEED_DIGITS, significant
 from roiae.shift.queries import ShiftDesk
-from roiae.training import Training, arrays_of, evaluate, load_arrays, score, train_round
+from roiae.training import Training, arrays_of, evaluate, load_arrays, mean_ms_ssim, score, train_round
 
 CPU = torch.device("cpu")
 
@@ -45,7 +45,7 @@ class Guard:
     def received(self, quality: Quality) -> None:
         """How well they reconstruct the validation split, before anything else is done with them."""
 
-    def trained(self, training: Training, quality: Callable[[], Quality]) -> None:
+    def trained(self, training: Training, ms_ssim: Callable[[], float]) -> None:
         """What a round of training on them did, before it leaves, and how well they then reconstruct that split."""
 
 
@@ -107,7 +107,7 @@ class Site:
         received = evaluate(model, self.data.validation, task.batch_size)
         guard.received(received)
         training = train_round(model, self.data.train, task, site=self.name)
-        guard.trained(training, lambda: evaluate(model, self.data.validation, task.batch_size))
+        guard.trained(training, lambda: mean_ms_ssim(model, self.data.validation, task.batch_size))
         return {
             NUM_EXAMPLES: float(len(self.data.train)),
             "frames_a_second": significant(training.frames / training.seconds, SPEED_DIGITS),

@@ -24,11 +24,15 @@ from roiae.data.site_data import FrameSet
 from roiae.losses import phase_loss
 from roiae.metrics import NtAgreement, Quality, nt_readings, quality
 from roiae.model import Autoencoder
+from roiae.ms_ssim import ms_ssim
 
 # AdamW's update is as linear in a gradient far below its epsilon as SGD's, and weights made by hand can keep gradients
 # there: one update then shows pixels (docs/PRIVACY.md). So what is small is dropped, far above an epsilon that is
 # smaller still. Of honest gradients that is one number in a hundred thousand.
 LEAST_GRADIENT, EPSILON = 1e-10, 1e-12
+# In such weights nearly every gradient number is below QUIET; in honest ones 8 of 10,000 at most.
+QUIET = 1e-8
+_LOOKED_AT = 8  # one step of so many, by chance, so that no weights can be made for those that are not; and the first
 
 
 @dataclass(frozen=True)
@@ -40,11 +44,6 @@ class Training:
     frames: int  # seen, an epoch counting each once
     seconds: float
     quiet: float  # the largest share of a step's gradient that is below QUIET, over the steps that were looked at
-
-
-# AdamW divides by √v + 1e-8: below this, a step is the gradient itself, and tells its numbers exactly.
-QUIET = 1e-8
-_LOOKED_AT = 8  # one step of so many, by chance, so that no weights can be made for those that are not; and the first
 
 
 def round_seed(seed: int, site: str, round_: int) -> int:
@@ -99,6 +98,12 @@ def evaluate(model: Autoencoder, data: FrameSet, batch_size: int) -> Quality:
     """Sums of the reconstruction quality over all frames."""
     reconstructed = reconstructions(model, data, batch_size)
     return sum((quality(recon, frames, rois) for _, frames, rois, recon in reconstructed), Quality())
+
+
+def mean_ms_ssim(model: Autoencoder, data: FrameSet, batch_size: int) -> float:
+    """Of the reconstructions of all frames."""
+    of_parts = (ms_ssim(recon, frames) for _, frames, _, recon in reconstructions(model, data, batch_size))
+    return float(torch.cat(list(of_parts)).double().mean())
 
 
 def score(model: Autoencoder, data: FrameSet, batch_size: int) -> tuple[Quality, list[tuple[NtAgreement, str]]]:

@@ -53,7 +53,7 @@ class Site:
         round_: int,
         received: Quality | None = None,
         run: str = "r",
-        own: Quality | None = None,
+        own: float = 0.0,
         quiet: float = 0.0,
         **task: Any,
     ) -> None:
@@ -62,7 +62,7 @@ class Site:
         of = Received(run, asked, arrays, weights, self.ledger.of(run), FRAMES, self.blind)
         guard = self.history.admit(of)
         guard.received(received or quality())
-        guard.trained(Training({}, {}, FRAMES, 1.0, quiet), lambda: own or received or quality())
+        guard.trained(Training({}, {}, FRAMES, 1.0, quiet), lambda: own)
         self.ledger.note(run, "train", "", Asked(weights, round_, asked.local_epochs))
 
     def evaluate(self, arrays: Arrays, received: Quality | None = None) -> None:
@@ -372,7 +372,7 @@ def test_nothing_of_the_state_is_a_frame_or_a_name(site: Site) -> None:
 
 
 def test_weights_that_fall_behind_what_the_site_made_of_the_last_ones_are_refused(site: Site) -> None:
-    site.train(INITIAL, 1, quality(8.0, 0.2), own=quality(15.0, 0.45))
+    site.train(INITIAL, 1, quality(8.0, 0.2), own=0.45)
 
     message = refused(lambda: site.train(moved(INITIAL, 5), 2, quality(13.7, 0.18)))
     assert "MS-SSIM 0.18" in message and "0.45" in message
