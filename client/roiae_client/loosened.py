@@ -17,6 +17,7 @@ _GIVES_AWAY: Mapping[str, str] = {
     "min_frames": "a number that leaves may speak of so few frames",
     "min_subjects": "a number that leaves may speak of so few patients",
     "max_hours_per_request": "one request may keep this machine busy for so long",
+    "max_weight_change": "weights that were made by hand can be led here in the end, however small the steps",
     "max_update_norm": "weights that were made by hand reach this site in fewer rounds",
 }
 _QUERIES = "others learn more of this site's latents than sums of errors tell; docs/SHIFT.md says what"

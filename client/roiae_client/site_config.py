@@ -84,6 +84,12 @@ class Limits(_Section):
         gt=0,
         description="L2 norm an update is clipped to, and that weights move in a round; stops weights made by hand",
     )
+    max_weight_change: float = Field(
+        1.0,
+        gt=0,
+        description="of one weight from where its run began; stops weights led to hand-made ones over many rounds; "
+        "0.4 in a default run on 160 frames, and more as the root of the steps",
+    )
     start_models: tuple[Digest, ...] = Field(
         (),
         description="digests of weights that are trained on wherever they come from; none stops all made by hand",

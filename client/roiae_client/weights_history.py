@@ -86,7 +86,10 @@ class WeightsHistory:
         """
         course = self._state.read(received.run)
         _check_recipe(received.task, course)
-        return _Watch(self._state, received, course, self._followed(received, course))
+        before = self._followed(received, course)
+        if received.weights in self._limits.start_models:
+            course = course.begun_at(received.weights)
+        return _Watch(self._state, received, course, before)
 
     def _followed(self, received: Received, course: Course) -> Anchor | None:
         """The weights that these follow; None where they begin a branch of the run."""
@@ -100,6 +103,7 @@ class WeightsHistory:
             return None
         nearest = self._nearest(received, course)
         if isinstance(nearest, Anchor):
+            self._check_change(received, course)
             return nearest
         raise _off_course(weights, nearest, self._waiting(received, course))
 
@@ -116,6 +120,15 @@ class WeightsHistory:
             return "are not the run's own initialisation, and this site has trained on none of this run before"
         beyond, said, nearest = min(found, key=lambda one: one[0])
         return nearest if beyond <= 1 else said
+
+    def _check_change(self, received: Received, course: Course) -> None:
+        """No weight may have gone far from where the run began, however many rounds it took."""
+        seed = received.task.seed if isinstance(received.task, TrainTask) else int(course.recipe["seed"])
+        origins = [initial_arrays(received.task.model, seed), *self._state.origins(received.run, course)]
+        most, bound = min(_largest(received.arrays, origin) for origin in origins), self._limits.max_weight_change
+        if not most <= bound:
+            said = f"have a number {most:.4g} from where the run began; limits.max_weight_change is {bound:g}"
+            raise _off_course(received.weights, said, ())
 
     def _waiting(self, received: Received, course: Course) -> tuple[Anchor, ...]:
         """Refused weights are kept, a few of them: honest ones can be vouched for when the run has gone on."""
@@ -185,6 +198,10 @@ def _beyond(arrays: Arrays, there: Arrays, of_a_round: float, rounds: int) -> tu
     if most / of_one > norm / bound:
         return most / of_one, f"{said.format(f'{most:.4g}', f'{of_one:.4g}')}, in one weight of {name}"
     return norm / bound, said.format(f"{norm:.4g}", f"{bound:.4g}")
+
+
+def _largest(arrays: Arrays, origin: Arrays) -> float:
+    return max(float(np.abs(array - origin[name]).max()) for name, array in arrays.items())
 
 
 def _check_quality(received: Received, quality: Quality, best: Anchor) -> None:

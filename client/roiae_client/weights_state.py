@@ -38,6 +38,9 @@ class Course:
 
     recipe: dict[str, Any] = field(default_factory=dict)  # empty before the first training
     anchors: tuple[Anchor, ...] = ()  # the oldest first
+    origins: tuple[
+        str, ...
+    ] = ()  # digests of allowed start models that the run has followed, besides its own beginning
     waiting: tuple[Anchor, ...] = ()  # refused, until this hospital's IT vouches for them; the oldest first
 
     def refused(self, weights: Anchor) -> "Course":
@@ -56,7 +59,12 @@ class Course:
         rises = before is None or after.learning_rate > before.learning_rate
         if rises and not any(anchor.fork and anchor.weights == after.weights for anchor in kept):
             kept.append(replace(after, fork=True))
-        return Course(self.recipe or recipe, (*kept, after)[-MOST_ANCHORS:])
+        return Course(self.recipe or recipe, (*kept, after)[-MOST_ANCHORS:], self.origins)
+
+    def begun_at(self, weights: str) -> "Course":
+        """With an allowed start model as one more beginning."""
+        others = tuple(other for other in self.origins if other != weights)
+        return replace(self, origins=(*others, weights)[-MOST_ANCHORS:])
 
 
 class WeightsState:
@@ -89,6 +97,13 @@ class WeightsState:
             if anchor.weights in loaded:
                 yield anchor, loaded[anchor.weights]
 
+    def origins(self, run: str, course: Course) -> Iterator[Arrays]:
+        """Arrays of the start models that the run has followed, where they are there."""
+        for weights in course.origins:
+            path = self._of(run) / f"{weights}.safetensors"
+            if path.exists():
+                yield load_file(path)
+
     def write(self, run: str, course: Course, weights: str, arrays: Arrays) -> None:
         """Arrays first: a course never names some that were not there when it was written."""
         folder = self._of(run)
@@ -97,7 +112,7 @@ class WeightsState:
         if not path.exists():
             write_atomically(path, save(arrays))
         write_atomically(folder / _COURSE, TypeAdapter(Course).dump_json(course, indent=1) + b"\n")
-        kept = {anchor.weights for anchor in (*course.anchors, *course.waiting)}
+        kept = {anchor.weights for anchor in (*course.anchors, *course.waiting)} | set(course.origins)
         for old in folder.glob("*.safetensors"):
             if old.stem not in kept:
                 old.unlink()

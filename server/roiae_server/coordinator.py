@@ -15,6 +15,7 @@ from rich.console import Console
 from roiae.bounds import largest_reply
 from roiae.cli import log_as_a_service, run_app
 from roiae.errors import QuorumError, ServiceError
+from roiae.text import shown
 from roiae.training import initial_arrays
 from roiae_server.board import Board
 from roiae_server.coordinator_folder import CoordinatorFolder
@@ -28,6 +29,7 @@ from roiae_server.opening import open_run
 from roiae_server.progress import RunProgress
 from roiae_server.reply_size import write_reply_size
 from roiae_server.run_folder import RunFolder
+from roiae_server.site_limits import refused
 
 RETRY_SECONDS = (5.0, 300.0)  # before a step that lacked its quorum is tried again: first, and at most
 
@@ -58,6 +60,8 @@ def coordinate(folder: CoordinatorFolder, name: str, socket: Path, serve: bool, 
                 try:
                     with flower_run(control, socket, (folder.superlink / "secret").read_bytes()) as grid:
                         transport = NetworkTransport(grid, directory, signer, Patience.of(run), run.sources)
+                        if not run.state.completed:
+                            _greet(run, transport, directory)
                         _drive(run, transport, board, console)
                 except QuorumError as error:
                     if run.state.status == "incomplete":
@@ -76,6 +80,14 @@ def coordinate(folder: CoordinatorFolder, name: str, socket: Path, serve: bool, 
     finally:
         control.close()
         run.close()
+
+
+def _greet(run: RunFolder, transport: NetworkTransport, directory: SiteDirectory) -> None:
+    """Say before the first round what hospitals would refuse of it."""
+    for site, told in transport.greet(run.state.sites).items():
+        directory.greeted(site, told)
+        for sentence in refused(run.config, run.state.sites[site], told):
+            print(f"{site} would refuse this run: {shown(sentence)}", flush=True)
 
 
 def _drive(run: RunFolder, transport: NetworkTransport, board: Board, console: Console) -> None:

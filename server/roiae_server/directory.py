@@ -3,11 +3,12 @@
 import json
 import logging
 import math
+import re
 import secrets
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -22,6 +23,8 @@ from roiae_server.coordinator_folder import HEARD, SITES, CoordinatorFolder
 from roiae_server.flower.superlink import Control, Node
 
 log = logging.getLogger(__name__)
+MOST_LIMITS = 64  # that are kept of a site
+_LIMIT = re.compile(r"limits\.[a-z_.]{1,60}")
 NODES_SECONDS = 0.4  # for which a list of nodes is good
 
 
@@ -34,6 +37,7 @@ class Heard:
     ledger_lines: int = 0  # of the longest ledger ever seen: a ledger that has grown shorter is not what it was
     ledger_head: str = NO_LINES
     time: float = 0.0  # of the latest, seconds since the epoch
+    limits: dict[str, float] = field(default_factory=dict)  # as its latest handshake told them
 
 
 def read_heard(folder: Path) -> dict[str, Heard]:
@@ -117,13 +121,22 @@ class SiteDirectory:
                 lines, head = envelope.ledger_lines, envelope.ledger_head
             if envelope.ledger_lines < lines:
                 log.warning("%s: its ledger has %d lines, and had %d before", site, envelope.ledger_lines, lines)
-            self._heard[site] = Heard(before.keys, envelope.roiae, lines, head, round(time.time(), 3))
-            content = {name: asdict(one) for name, one in sorted(self._heard.items())}
-            write_atomically(self._folder.path / HEARD, json.dumps(content, indent=2).encode() + b"\n")
+            self._keep(site, Heard(before.keys, envelope.roiae, lines, head, round(time.time(), 3), before.limits))
         if envelope.reason == Reason.WITHDRAWN:
             log.warning("%s has withdrawn from the federation and is removed", site)
             self._folder.remove_site(site)
             self.refresh()
+
+    def greeted(self, site: str, told: Mapping[str, float]) -> None:
+        """Keep which limits a site has told, as far as they are numbers of ours."""
+        limits = {name: value for name, value in told.items() if _LIMIT.fullmatch(name) and math.isfinite(value)}
+        with self._lock:
+            self._keep(site, replace(self._said(site), limits=dict(list(limits.items())[:MOST_LIMITS])))
+
+    def _keep(self, site: str, said: Heard) -> None:
+        self._heard[site] = said
+        content = {name: asdict(one) for name, one in sorted(self._heard.items())}
+        write_atomically(self._folder.path / HEARD, json.dumps(content, indent=2).encode() + b"\n")
 
     def _said(self, site: str) -> Heard:
         """What was heard since the site has its present keys."""

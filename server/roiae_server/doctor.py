@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from roiae.config import RunConfig, build_config, read_settings
+from roiae.config import Role, RunConfig, build_config, read_settings
 from roiae.doctor import (
     Finding,
     check_disk,
@@ -32,6 +32,7 @@ from roiae.doctor import (
     warned,
 )
 from roiae.errors import ConfigError, ServiceError, SetupError
+from roiae.text import shown
 from roiae_server.federation_key import REQUEST_KEY, load_signer
 
 RENEW = "roiae-server renew"
@@ -74,7 +75,7 @@ def examine(folder: Path) -> Iterator[Finding]:
     yield check_port(port, pki / "server.crt")
     sites = read_sites(folder / "sites.json")
     yield from check_sites(sites)
-    yield from check_forecast(folder, len(sites))
+    yield from check_run(folder, sites)
     yield check_versions()
     yield from check_time_service()
 
@@ -166,19 +167,41 @@ def check_sites(sites: dict[str, Any]) -> Iterator[Finding]:
         )
 
 
-def check_forecast(folder: Path, sites: int) -> Iterator[Finding]:
-    """Disk and memory for the configured model and this number of sites."""
-    from roiae.forecast import coordinator_disk, coordinator_memory
-
+def check_run(folder: Path, sites: dict[str, Any]) -> Iterator[Finding]:
+    """The configuration of a run: what it takes of this machine, and what hospitals would refuse of it."""
     try:
         path = folder / "federation.yaml"
         config = build_config(read_settings(path)) if path.exists() else RunConfig()
     except ConfigError as error:
         yield failed(str(error), "correct federation.yaml")
         return
+    yield from check_forecast(folder, config, len(sites))
+    yield from check_limits(folder, config, sites)
+
+
+def check_forecast(folder: Path, config: RunConfig, sites: int) -> Iterator[Finding]:
+    """Disk and memory for the configured model and this number of sites."""
+    from roiae.forecast import coordinator_disk, coordinator_memory
+
     what = f"{sites} sites at {config.model.image_size} px"
     yield check_disk(folder, coordinator_disk(config.model, sites), f"Flower's database and checkpoints, {what}")
     yield check_memory(coordinator_memory(config.model, sites), what)
+
+
+def check_limits(folder: Path, config: RunConfig, sites: dict[str, Any]) -> Iterator[Finding]:
+    """Which settings of the run a hospital would refuse, of those that have told their limits in a handshake."""
+    from roiae_server.directory import read_heard
+    from roiae_server.site_limits import refused
+
+    told = {site: heard.limits for site, heard in read_heard(folder).items() if heard.limits and site in sites}
+    found = {site: refused(config, Role(sites[site]["role"]), limits) for site, limits in sorted(told.items())}
+    for site, sentences in found.items():
+        for sentence in sentences:
+            yield failed(
+                f"limits: {site} would refuse: {shown(sentence)}", "change federation.yaml, or agree with them"
+            )
+    if told and not any(found.values()):
+        yield passed(f"limits: the run is within those of {', '.join(told)}")
 
 
 def check_time_service() -> Iterator[Finding]:

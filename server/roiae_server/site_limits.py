@@ -55,6 +55,6 @@ def _recipe(config: RunConfig, limits: Mapping[str, float]) -> Iterator[str]:
     if limits.get("require_augmentation") and not train.augment:
         yield "train.augment is false, and it trains on augmented frames alone (limits.require_augmentation)"
     low, high = WEIGHT_RANGE
-    beyond = {term: w for term, w in (config.phase2.weights or EQUAL).items() if not low <= w <= high}
-    if beyond:
-        yield f"phase2.weights: {beyond}, where it allows {low:g} to {high:g}"
+    weights = config.phase2.weights or EQUAL
+    if not all(low <= weight <= high for weight in weights.values()) or max(weights.values()) < 1:
+        yield f"phase2.weights: {weights}, where it allows {low:g} to {high:g}, and one of them at 1 or more"

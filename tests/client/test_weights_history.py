@@ -383,3 +383,25 @@ def test_no_update_leaves_of_weights_that_silence_the_gradient(site: Site) -> No
     assert "below 1e-08" in refused(lambda: site.train(INITIAL, 1, quiet=0.02))
 
     site.train(INITIAL, 1, quiet=0.001)
+
+
+def test_small_steps_lead_no_weight_far_from_where_the_run_began(site: Site) -> None:
+    def led(by: float) -> Arrays:
+        return INITIAL | {NAME: INITIAL[NAME] + np.float32(by) * np.eye(*INITIAL[NAME].shape, dtype=np.float32)}
+
+    site.train(INITIAL, 1)
+    for round_ in range(2, 8):
+        site.train(led(0.16 * (round_ - 1)), round_)
+
+    assert "limits.max_weight_change is 1" in refused(lambda: site.train(led(1.12), 8))
+    refused(lambda: site.evaluate(led(1.12)))
+
+
+def test_a_start_model_that_is_allowed_is_a_beginning_like_the_runs_own(tmp_path: Path, recipe: TrainTask) -> None:
+    start = {name: array + np.float32(3) for name, array in INITIAL.items()}
+    site = Site(tmp_path / "weights", recipe, Limits(start_models=(digest(start),)))
+    site.train(start, 1)
+
+    site.train(moved(start, 5), 2)
+    site.history = WeightsHistory(site.folder, LIMITS)  # taken out of site.yaml again
+    site.train(moved(moved(start, 5), 5, seed=1), 3)

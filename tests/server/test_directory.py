@@ -10,7 +10,7 @@ from roiae.config import Role
 from roiae.envelope import NO_LINES, ROIAE, Envelope
 from roiae.kit import PROTOCOL
 from roiae_server.coordinator_folder import CoordinatorFolder
-from roiae_server.directory import SiteDirectory
+from roiae_server.directory import MOST_LIMITS, SiteDirectory, read_heard
 from roiae_server.flower.superlink import Node
 from tests.signing import new_keys
 
@@ -124,3 +124,18 @@ def test_a_site_that_says_it_has_withdrawn_is_removed(
 
     assert list(folder.sites) == ["beta"]
     assert list(control.registered.values()) == ["beta"]
+
+
+def test_limits_that_a_site_tells_are_kept_and_nothing_else_that_it_says(
+    directory: SiteDirectory, folder: CoordinatorFolder
+) -> None:
+    directory.heard("alpha", said(5))
+    hostile = {"\x1b[2J": 1.0, "limits." + "x" * 1000: 1.0, "limits.max_runs": float("nan"), "loss": 1.0}
+    directory.greeted(
+        "alpha", {"limits.max_passes": 400.0, **hostile, **{f"limits.{'a' * n}": 1.0 for n in range(1, 60)}}
+    )
+
+    kept = read_heard(folder.path)["alpha"]
+    assert kept.ledger_lines == 5
+    assert kept.limits["limits.max_passes"] == 400.0
+    assert len(kept.limits) <= MOST_LIMITS and not kept.limits.keys() & hostile.keys()

@@ -11,6 +11,7 @@ from roiae.doctor import Finding, Level
 from roiae.keys import PrivateKey, create_key
 from roiae.request_key import RequestCertificate
 from roiae.service import free_port
+from roiae_client.site_config import Limits
 from roiae_server.cli import main
 from roiae_server.doctor import check_certificate, check_host, check_port, check_sites, examine
 from roiae_server.listener import bind
@@ -138,3 +139,15 @@ def test_one_source_is_too_few_and_no_held_out_site_is_a_warning() -> None:
     findings = list(check_sites({"alpha": {"role": "source"}}))
 
     assert [finding.level for finding in findings] == [Level.FAIL, Level.WARN]
+
+
+def test_what_a_hospital_would_refuse_of_the_run_fails_before_the_first_round(folder: Path) -> None:
+    limits = Limits().as_numbers()
+    (folder / "heard.json").write_text(json.dumps({"alpha": {"limits": limits}, "gone": {"limits": {}}}))
+    within = [found for found in examine(folder) if found.what.startswith("limits:")]
+    assert [found.level for found in within] == [Level.PASS]
+
+    (folder / "federation.yaml").write_text("train: {learning_rate: 0.01}\n")
+    (found,) = [found for found in examine(folder) if found.what.startswith("limits:")]
+    assert found.level is Level.FAIL
+    assert "alpha would refuse" in found.what and "limits.max_learning_rate" in found.what

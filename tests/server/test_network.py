@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 
 from roiae.contract import Arrays, Reply, Request, TrainTask
-from roiae.envelope import ROIAE, Ask, Envelope, seal
+from roiae.envelope import IDENTIFY, ROIAE, Ask, Envelope, seal
 from roiae.errors import Reason
 from roiae.keys import PublicKey
 from roiae.kit import PROTOCOL
@@ -19,7 +19,7 @@ from roiae.packing import pack, unpack
 from roiae.signed_request import SignedAsk, content_bytes
 from roiae_server.flower import network
 from roiae_server.flower.grid import _wire_contents
-from roiae_server.flower.network import LOST, MOST_SENDS, NetworkTransport, Patience
+from roiae_server.flower.network import GREETING_SECONDS, LOST, MOST_SENDS, NetworkTransport, Patience
 from roiae_server.flower.superlink import Node
 from roiae_server.transport import Outcome
 from tests.signing import SIGNER, new_ask, signed
@@ -365,3 +365,19 @@ def test_what_is_no_peers_fault_is_blamed_on_none(
     monkeypatch.setattr(world, "pull_messages", fails)
     with pytest.raises(type(error)):
         exchange(world)
+
+
+def test_a_greeting_tells_the_limits_of_who_answers(train_task: TrainTask) -> None:
+    told = {"limits.max_learning_rate": 0.003}
+
+    def greeted(message: Message) -> Message:
+        assert message.metadata.message_type == IDENTIFY
+        return sealed("a", message, Reply(told, {}, 0.0))
+
+    world = World({"a": greeted, "b": silent})
+    transport = NetworkTransport(
+        world, world, SIGNER, Patience(900, 900, 2), ("a", "b"), lambda: world.now, world.sleep
+    )
+
+    assert transport.greet(["a", "b"]) == {"a": told}
+    assert world.now <= 2 * GREETING_SECONDS

@@ -15,9 +15,9 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
 
 from roiae.border import peers_fault
-from roiae.bounds import reply_bytes
+from roiae.bounds import PACKING, reply_bytes
 from roiae.contract import Reply, Request
-from roiae.envelope import Ask, Envelope, Greeting, check, check_protocol
+from roiae.envelope import IDENTIFY, Ask, Envelope, Greeting, check, check_protocol
 from roiae.errors import Reason, RefusalError
 from roiae.keys import PublicKey
 from roiae.packing import fields, joined, veil
@@ -29,6 +29,7 @@ from roiae_server.run_folder import RunFolder
 from roiae_server.transport import Outcome
 
 POLL_SECONDS = 0.5
+GREETING_SECONDS = 30.0
 MOST_SENDS = 30  # of one request to one site, which weighs a model each time
 LOST = frozenset(
     {
@@ -68,6 +69,7 @@ class Patience:
 class _Content:
     """What a request asks for, made ready once for all sites that are asked the same."""
 
+    kind: str
     task_json: str
     signed: bytes  # its part of what is signed
     arrays: bytes  # joined
@@ -77,7 +79,11 @@ class _Content:
     def of(cls, request: Request) -> "_Content":
         task_json = request.task.model_dump_json()
         signed = content_bytes(request.kind, task_json, request.arrays)
-        return cls(task_json, signed, joined(request.arrays), reply_bytes(request))
+        return cls(request.kind, task_json, signed, joined(request.arrays), reply_bytes(request))
+
+    @classmethod
+    def handshake(cls) -> "_Content":
+        return cls(IDENTIFY, "{}", content_bytes(IDENTIFY, "{}", {}), joined({}), PACKING)
 
     def record(self, signed: SignedAsk) -> RecordDict:
         """A message's content of which no part is like a part of any other message."""
@@ -93,7 +99,6 @@ class _Content:
 class _Pending:
     """One site's request, until it is answered."""
 
-    request: Request
     content: _Content
     message: str | None = None  # in flight
     ask: Ask | None = None
@@ -130,10 +135,21 @@ class NetworkTransport:
 
     def exchange(self, requests: Mapping[str, Request]) -> Iterator[Outcome]:
         act_as_coordinator()
-        end = self._clock() + self._patience.deadline
         different = {id(request): request for request in requests.values()}  # mostly one for all sites
         contents = {key: _Content.of(request) for key, request in different.items()}
-        waiting = {site: _Pending(requests[site], contents[id(requests[site])]) for site in sorted(requests)}
+        asked = {site: contents[id(request)] for site, request in requests.items()}
+        yield from self._exchange(asked, self._patience)
+
+    def greet(self, sites: Iterable[str]) -> dict[str, dict[str, float]]:
+        """Which limits each site has; of those that answer within half a minute."""
+        act_as_coordinator()
+        patience = Patience(GREETING_SECONDS, GREETING_SECONDS, self._patience.quorum)
+        outcomes = self._exchange(dict.fromkeys(sites, _Content.handshake()), patience)
+        return {outcome.site: outcome.reply.metrics for outcome in outcomes if outcome.reply}
+
+    def _exchange(self, asked: Mapping[str, _Content], patience: Patience) -> Iterator[Outcome]:
+        end = self._clock() + patience.deadline
+        waiting = {site: _Pending(asked[site]) for site in sorted(asked)}
         answered = 0
         while waiting and self._clock() < end:
             for site, reason in self._given_up(waiting):
@@ -147,8 +163,8 @@ class NetworkTransport:
                 del waiting[site]
                 if outcome.reply is not None and site in self._sources:
                     answered += 1
-                    if answered == self._patience.quorum:
-                        end = min(end, self._clock() + self._patience.grace)
+                    if answered == patience.quorum:
+                        end = min(end, self._clock() + patience.grace)
                 yield outcome
             if waiting:
                 self._sleep(POLL_SECONDS)
@@ -178,7 +194,7 @@ class NetworkTransport:
             left = max(1.0, end - self._clock())
             pending.ask = self._directory.ask(site, uuid.uuid4().hex, left)
             content = pending.content.record(self._signer.sign(pending.ask, pending.content.signed))
-            message = Message(content, node.node_id, pending.request.kind, ttl=left)
+            message = Message(content, node.node_id, pending.content.kind, ttl=left)
             pending.bytes_out += wire_bytes(message)
             (pending.message,) = self._grid.push_messages([message])
             pending.node, pending.activation = node.node_id, node.activation
@@ -233,7 +249,7 @@ class NetworkTransport:
         check_protocol(Greeting.from_record(record, Reason.BAD_SIGNATURE), pending.ask, site)
         envelope, signature = Envelope.from_record(record)
         reply = None if envelope.reason else read_reply(message, envelope.request)
-        check(key, pending.ask, pending.request.kind, site, envelope, signature, reply)
+        check(key, pending.ask, pending.content.kind, site, envelope, signature, reply)
         return envelope, reply
 
 
