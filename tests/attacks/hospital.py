@@ -16,7 +16,7 @@ from roiae.contract import Arrays, EvaluateTask, Reply, Task, TrainTask
 from roiae.data.augment import augment
 from roiae.data.site_data import FrameSet, SiteData
 from roiae.errors import Reason
-from roiae.site import Site, take_as_they_are
+from roiae.site import Guard, Site
 from roiae.training import round_seed, shuffled_batches
 from roiae_client.desk import HospitalDesk
 from roiae_client.ledger import LEDGER, Ledger
@@ -65,7 +65,7 @@ class Hospital:
 
 def without_history(monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights are trained on wherever they come from."""
-    monkeypatch.setattr(WeightsHistory, "admit", lambda self, received: take_as_they_are)
+    monkeypatch.setattr(WeightsHistory, "admit", lambda self, received: Guard())
 
 
 def without_floor(monkeypatch: pytest.MonkeyPatch) -> None:
