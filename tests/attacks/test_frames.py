@@ -113,7 +113,7 @@ def test_weights_made_by_hand_show_a_frame_under_the_hospitals_recipe_and_are_re
     record("adapted", on=summary(adapted))
     assert summary(off)["correlation"] > 0.9
     assert summary(floor)["correlation"] < 0.5
-    assert summary(adapted)["correlation"] < 0.8
+    assert summary(adapted)["correlation"] < 0.9  # signs of pixels, no more
     assert reasons == {Reason.OFF_COURSE}
     assert summary(on)["correlation"] < summary(on)["neighbour_correlation"]
 
