@@ -1,8 +1,10 @@
 """What a real SuperLink's database keeps: one request and one reply a hospital, and nothing of what is over."""
 
 import os
+import shutil
 import sqlite3
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +25,7 @@ from roiae.service import new_secret, socket_folder
 from roiae_server.flower.command import superlink_command
 from roiae_server.flower.grid import act_as_coordinator
 from roiae_server.flower.session import flower_run
-from roiae_server.flower.store import SWEEP_SECONDS, compact
+from roiae_server.flower.store import LEAST_QUOTA, SWEEP_SECONDS, compact, quota
 from roiae_server.flower.superlink import SUPERLINK, Control, at_socket
 from tests.server.node_calls import new_key
 
@@ -146,3 +148,27 @@ def test_a_database_gives_back_the_disk_of_what_is_gone(tmp_path: Path) -> None:
     compact(path)
 
     assert path.stat().st_size < MIB
+
+
+def test_a_database_that_is_full_refuses_more_and_leaves_the_disk_alone(tmp_path: Path) -> None:
+    code = (
+        "import sys; from sqlalchemy import create_engine, text; from roiae_server.flower.store import bound\n"
+        "bound(2**20); engine = create_engine(sys.argv[1])\n"
+        "with engine.begin() as c: c.execute(text('create table t (x blob)'))\n"
+        "for _ in range(40):\n"
+        "    with engine.begin() as c: c.execute(text('insert into t values (randomblob(100000))'))\n"
+    )
+    database = tmp_path / "superlink.db"
+
+    ended = subprocess.run(
+        [sys.executable, "-c", code, f"sqlite:///{database}"], capture_output=True, text=True, check=False
+    )
+
+    assert "database or disk is full" in ended.stderr
+    assert 2**19 < database.stat().st_size <= 2**20
+
+
+def test_the_databases_quota_is_a_part_of_what_is_free(tmp_path: Path) -> None:
+    free = shutil.disk_usage(tmp_path).free
+
+    assert quota(tmp_path / "superlink.db") == pytest.approx(max(LEAST_QUOTA, free / 4), rel=0.05)

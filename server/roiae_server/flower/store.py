@@ -7,6 +7,7 @@ most, and what nobody can ask for any more is deleted within seconds.
 """
 
 import logging
+import shutil
 import sqlite3
 import threading
 import time
@@ -17,11 +18,14 @@ from flwr.supercore.date import now
 from flwr.supercore.state.schema.corestate_models import ObjectPushSession, ObjectPushSessionRoot
 from flwr.supercore.state.schema.linkstate_models import MessageIns, MessageRes
 from flwr.supercore.state.schema.objectstore_models import StoredObject
-from sqlalchemy import select
+from sqlalchemy import event, select
+from sqlalchemy.engine import Engine
 
 SWEEP_SECONDS = 5.0
 # Once the run knows of a reply, it has no row of its own any more; its parts are fetched within a second of the last.
 ORPHAN_SECONDS = 60.0
+
+LEAST_QUOTA, SHARE = 2**30, 4  # bytes that the database may have in any case, and of what is free one in so many
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +93,23 @@ class Sweeper:
             for root, since in self._orphans.items():
                 if seen - since > ORPHAN_SECONDS:
                     self._state.object_store.delete(root)
+
+
+def quota(database: Path) -> int:
+    """Bytes that the database may grow to: however it is filled, the disk keeps room for runs and their ledgers."""
+    return max(LEAST_QUOTA, shutil.disk_usage(database.parent).free // SHARE)
+
+
+def bound(most: int) -> None:
+    """Let SQLite refuse what would make a database that is opened from now on larger than so many bytes.
+
+    The SuperLink then fails with 500, hospitals are told to try again, and the next sweep makes room.
+    """
+
+    @event.listens_for(Engine, "connect")
+    def at_connect(connection: sqlite3.Connection, record: object) -> None:
+        (page,) = connection.execute("PRAGMA page_size").fetchone()
+        connection.execute(f"PRAGMA max_page_count = {most // page}")
 
 
 def compact(database: Path) -> None:

@@ -16,7 +16,7 @@ from flwr.superlink.cli.flower_superlink import SuperLinkLifespan
 from flwr.superlink.config_loader import SuperLinkLifespanConfig, load_control_authn_plugin
 from flwr.superlink.main import create_app
 
-from roiae_server.flower.store import Sweeper, compact
+from roiae_server.flower.store import Sweeper, bound, compact, quota
 
 DATABASE, SECRET = "superlink.db", "secret"
 
@@ -54,6 +54,7 @@ def main() -> None:
     state, socket = map(Path, sys.argv[1:])
     logging.getLogger("flwr").setLevel(logging.INFO)  # this process's log is Flower's own
     compact(state / DATABASE)
+    bound(quota(state / DATABASE))
     app = create_app(superlink_config(state), SuperLinkLifespan)
     Sweeper(app.state.linkstate_factory.state()).start()
     uvicorn.run(app, uds=str(socket), log_config=get_uvicorn_log_config(logging.INFO))
