@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from roiae.errors import DataError, Fault
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _LENGTH_BYTES = 8
 _SEAL_BYTES = 32
 

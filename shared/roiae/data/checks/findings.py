@@ -35,6 +35,11 @@ RULES = {
     "bit-depth": Rule(
         Level.FAIL, "a pixel type of unknown scale, or few bits in a larger type", "export 8-bit PNG, or stretch it"
     ),
+    "orientation": Rule(
+        Level.FAIL,
+        "a tag that turns or mirrors the picture",
+        "turn the pixels, remove the tag, and turn the box likewise",
+    ),
     "constant": Rule(Level.FAIL, "all pixels are nearly the same", "export the frame again, or remove its row"),
     "dark": Rule(Level.WARN, "the brightest pixels stay below an eighth of white", "look at how it was exported"),
     "duplicate": Rule(Level.WARN, "the very same pixels twice for one subject", "remove one row"),

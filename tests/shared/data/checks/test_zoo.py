@@ -262,7 +262,10 @@ ZOO: dict[str, tuple[Spoil, set[str]]] = {
     "compressed frame of another size": (of_another_size, {"unreadable"}),
     "cine without a chosen frame": (dicom("SC_rgb_rle_2frame.dcm"), {"unreadable"}),
     "unknown colour space": (dicom("SC_rgb_small_odd.dcm", PhotometricInterpretation="CMYK"), {"unreadable"}),
-    "palette without a table": (dicom(PhotometricInterpretation="PALETTE COLOR"), {"unreadable"}),
+    "palette without a table": (
+        dicom(PhotometricInterpretation="PALETTE COLOR", PixelRepresentation=0),
+        {"unreadable"},
+    ),
     "DICOM without a photometric interpretation": (dicom(PhotometricInterpretation=None), {"unreadable"}),
     "32 bits of dose": (dicom("rtdose_1frame.dcm"), {"bit-depth"}),
     "burned-in annotation": (dicom("examples_rgb_color.dcm", BurnedInAnnotation="YES"), {"burned-in", "text"}),
