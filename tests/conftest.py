@@ -40,6 +40,7 @@ TINY = {
     "shift.k": 20,
 }
 REAL_FRAMES = Path(__file__).parents[2] / "shared" / "data" / "nt"
+CASES = Path(__file__).parents[2] / "shared" / "cases"  # inputs that were once read wrong
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

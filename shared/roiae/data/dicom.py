@@ -27,6 +27,7 @@ from roiae.errors import Fault, FrameError
 
 __all__ = ["is_dicom", "quiet_pydicom", "read_dicom", "read_header"]
 
+_DEFAULTS = {"PixelRepresentation": 0, "SamplesPerPixel": 1}
 _IN_THE_EXTRA = frozenset({*uid.JPEG2000TransferSyntaxes, *uid.JPEGLSTransferSyntaxes})
 
 
@@ -169,10 +170,14 @@ def _check_length(file: BinaryIO, header: Dataset, syntax: uid.UID, frames: int)
 def _decoded(file: BinaryIO, header: Dataset, syntax: uid.UID, index: int) -> NDArray[np.uint8]:
     """The grey levels of one frame."""
     source: Any = file
-    if not has_syntax(header):  # pydicom takes it from the file alone
+    defaults = _DEFAULTS | ({"PlanarConfiguration": 0} if number(header, "SamplesPerPixel", 1) > 1 else {})
+    unsaid = {keyword: value for keyword, value in defaults.items() if header.get(keyword) in (None, "")}
+    if unsaid or not has_syntax(header):  # pydicom takes them from the file alone, and wants them all
         file.seek(0)
         source = pydicom.dcmread(file, force=True)
         source.file_meta.TransferSyntaxUID = syntax
+        for keyword, value in unsaid.items():
+            setattr(source, keyword, value)
     decoded = Dataset()
     options: dict[str, Any] = (
         {} if syntax.is_encapsulated and syntax != uid.RLELossless else {"correct_unused_bits": False}

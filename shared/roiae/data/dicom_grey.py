@@ -71,7 +71,7 @@ def check_samples(header: Dataset) -> None:
         raise FrameError(f"has {samples} samples a pixel and says {interpretation}; expected {expected}.")
     allocated, stored = number(header, "BitsAllocated"), number(header, "BitsStored")
     if not 1 <= stored <= allocated:
-        raise FrameError(f"says {stored} bits stored in {allocated}; expected 1 to {allocated}.")
+        raise FrameError(f"says {stored} bits stored in {allocated}; expected 1 to {allocated}.", Fault.BIT_DEPTH)
     high = number(header, "HighBit", stored - 1)
     if high != stored - 1:
         raise FrameError(
@@ -135,8 +135,9 @@ def _without_unused_bits(samples: NDArray[Any], header: Dataset) -> NDArray[Any]
     stored, signed = number(header, "BitsStored"), number(header, "PixelRepresentation", 0) == 1
     if stored >= samples.itemsize * 8:
         return samples
-    low = samples & ((1 << stored) - 1)
-    extended = np.where(low >> (stored - 1), low - (1 << stored), low).astype(samples.dtype) if signed else low
+    words = samples.astype(np.int64) & ((1 << samples.itemsize * 8) - 1)
+    low = words & ((1 << stored) - 1)
+    extended = np.where(low >> (stored - 1), low - (1 << stored), low) if signed else low
     if (samples == extended).all():
         return samples
     overlays = 0
@@ -144,13 +145,14 @@ def _without_unused_bits(samples: NDArray[Any], header: Dataset) -> NDArray[Any]
         place = header.get((group, 0x0102))
         if place is not None and place.value and (group, 0x3000) not in header:
             overlays |= 1 << int(place.value)
-    if not overlays or ((samples ^ low) & ~overlays & ((1 << samples.itemsize * 8) - 1)).any():
+    if not overlays or ((words ^ low) & ~overlays).any():
         raise FrameError(
             f"says {stored} bits and its samples use more: an overlay in them, or samples at the upper end of their "
             "words. Export it again, as 8 bits.",
             Fault.BIT_DEPTH,
         )
-    return extended
+    taken_out: NDArray[Any] = extended.astype(samples.dtype)
+    return taken_out
 
 
 def _windowed(stored: NDArray[Any], header: Dataset) -> NDArray[np.uint8]:

@@ -10,7 +10,7 @@ import pydicom
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from pydicom import Dataset, uid
+from pydicom import uid
 from pydicom.data import get_testdata_file
 from pydicom.encaps import generate_frames
 from pydicom.pixels.decoders.base import get_decoder
@@ -21,6 +21,7 @@ from roiae.data import dicom
 from roiae.data.frames import read_frame
 from roiae.data.phantom import SCANNERS, draw_phantom
 from roiae.errors import Fault, FrameError
+from tests.shared.data.conftest import region
 
 GREY: NDArray[np.uint8] = np.random.default_rng(0).integers(0, 256, (30, 40), dtype=np.uint8)
 WriteDicom = Callable[..., Path]
@@ -34,17 +35,6 @@ def bundled(name: str) -> Path:
 
 def luma(colour: NDArray[Any]) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(np.asarray(colour, dtype=np.uint8)).convert("L"))
-
-
-def region(x0: int, y0: int, x1: int, y1: int, *, spatial: int = 1, units: int = 3, delta: float = 0.02) -> Dataset:
-    """An ultrasound region whose corners are its first and last pixel."""
-    item = Dataset()
-    item.RegionSpatialFormat, item.RegionDataType = spatial, 1
-    item.RegionLocationMinX0, item.RegionLocationMinY0 = x0, y0
-    item.RegionLocationMaxX1, item.RegionLocationMaxY1 = x1, y1
-    item.PhysicalUnitsXDirection = item.PhysicalUnitsYDirection = units
-    item.PhysicalDeltaX, item.PhysicalDeltaY = delta, delta / 2
-    return item
 
 
 @pytest.mark.parametrize("name", ["examples_rgb_color.dcm", "ExplVR_BigEnd.dcm", "SC_rgb_rle.dcm"])
@@ -149,7 +139,8 @@ def test_regions_of_another_picture_measure_and_cut_nothing(
 
 def test_a_region_whose_end_is_written_for_its_last_pixel_is_kept(write_dicom: WriteDicom) -> None:
     frame = read_frame(write_dicom(GREY, regions=[region(0, 0, 40, 30)]))
-    assert (frame.pixels.shape, frame.mm_per_px) == ((30, 40), pytest.approx((0.2, 0.1)))
+    assert frame.pixels.shape == (30, 40)
+    assert frame.mm_per_px == pytest.approx((0.2, 0.1))
 
 
 def test_the_smallest_region_that_holds_the_box_measures_it(write_dicom: WriteDicom) -> None:

@@ -20,6 +20,7 @@ _READERS: dict[str, Callable[[Path], Boxes]] = {
     ".json": read_json,
     ".xml": read_xml,
 }
+_FARTHEST = 1e7  # px from the origin
 _A_FRAME_EACH = frozenset({".json", ".xml"})
 
 
@@ -46,6 +47,9 @@ def read_boxes(path: Path, reading: Reading = AS_WRITTEN) -> Boxes:
         raise DataError(f"{path}: holds no box.")
     records, of_origin = settle_origin(boxes.records, reading.origin)
     records, of_unit = settle_unit(records, reading.unit)
+    for record in records:
+        if not all(abs(side) < _FARTHEST for side in record.box):
+            raise DataError(f"{record.where}: the box {record.box} is of no picture; expected numbers of pixels.")
     return Boxes(records, boxes.pictures, [*boxes.notes, *of_origin, *of_unit])
 
 
@@ -79,6 +83,11 @@ def _of_folder(folder: Path, reading: Reading) -> Boxes:
             name = file.relative_to(folder).with_name(masks.bare_name(file.stem)).as_posix()
             boxes.add(masks.read_mask(file, name, odd=reading.odd_masks))
         boxes.records = masks.name_classes(boxes.records)
+        if boxes.shares:
+            least, most = (f"{share * 100:.2g}" for share in (min(boxes.shares), max(boxes.shares)))
+            parts = "of one part or several" if reading.odd_masks else "each of one part"
+            covered = least if least == most else f"{least} to {most}"
+            boxes.notes.append(f"{len(boxes.shares)} masks, {parts}, cover {covered} % of their pictures.")
     if not boxes.records:
         raise DataError(
             f"{folder}: holds no box. Expected .json, .xml, .txt or .csv files of an annotation tool, or masks as .png."

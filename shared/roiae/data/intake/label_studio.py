@@ -17,7 +17,7 @@ _SHAPES = {
     "polygonlabels": ("points",),
     "polygon": ("points",),
 }
-_OTHER = ("brushlabels", "brush", "keypointlabels", "keypoint", "vectorlabels", "magicwand", "bitmask", "bitmasklabels")
+_NO_PLACES = ("choices", "labels", "rating", "taxonomy", "textarea", "number", "datetime", "pairwise", "relation")
 _ABOUT = (
     "id",
     "type",
@@ -55,8 +55,8 @@ def read_label_studio(path: Path, content: list[dict[str, Any]]) -> Boxes:
         image = _image(where, task["data"] if _is_long(task) else task)
         boxes.pictures.append(image)
         for region in _of_annotations(where, task) if _is_long(task) else _regions(task):
-            kind = region.get("type") or _kind(region)
-            if kind in _SHAPES or kind in _OTHER:
+            kind = str(region.get("type") or _kind(region))
+            if kind not in _NO_PLACES:
                 boxes.records.append(_record(where, image, kind, region))
     return boxes
 
@@ -92,7 +92,8 @@ def _regions(task: Any) -> list[dict[str, Any]]:
 
 
 def _kind(region: dict[str, Any]) -> str:
-    return next((kind for kind in (*_SHAPES, *_OTHER) if kind in region), "")
+    labels = [name for name in region if name.endswith("labels")]
+    return next((kind for kind in (*_SHAPES, *labels) if kind in region), "")
 
 
 def _record(where: str, image: str, kind: str, region: dict[str, Any]) -> BoxRecord:
@@ -102,7 +103,7 @@ def _record(where: str, image: str, kind: str, region: dict[str, Any]) -> BoxRec
     wide, high = region.get("original_width"), region.get("original_height")
     picture = (wide, high) if isinstance(wide, int) and isinstance(high, int) else None
     turned = [name for name in ("rotation", "image_rotation") if value.get(name) or region.get(name)]
-    if kind in _OTHER:
+    if kind not in _SHAPES:
         box, refusal = NO_BOX, f"is of kind {kind}, which is no box. Expected rectangles, ellipses or polygons."
     elif turned:
         box, refusal = NO_BOX, f"its box or picture is turned ({turned[0]}). Expected an upright box."

@@ -72,6 +72,7 @@ def read_mask(path: Path, name: str, *, odd: bool) -> Boxes:
     sha = hashlib.sha256(path.read_bytes()).hexdigest()
     for level in classes:
         region = region_of(levels == level)
+        boxes.shares.append(region.share)
         doubt = "" if odd else region.doubt()
         boxes.records.append(
             BoxRecord(

@@ -110,7 +110,7 @@ class Names:
 
     def _check_alone(self, claim: _Claim) -> None:
         """A bare name says which file only where no other file of that name is left over."""
-        same = self._indexes[claim.rank[0]].ending_in(claim.file)
+        same = self._indexes[0 if claim.rank[0] == 0 else -1].ending_in(claim.file)
         left = [file for file in same if file != claim.file and not self._by_file.get(file)]
         if left:
             raise FrameError(f"{len(left) + 1} files of the source go by this name; state its folder too.")

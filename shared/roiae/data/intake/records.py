@@ -48,11 +48,13 @@ class Boxes:
     records: list[BoxRecord] = field(default_factory=list)
     pictures: list[str] = field(default_factory=list)  # names of all pictures it knows, with a box or without
     notes: list[str] = field(default_factory=list)  # what was decided for the whole set
+    shares: list[float] = field(default_factory=list)  # of its picture that each mask covers
 
     def add(self, other: "Boxes") -> None:
         self.records += other.records
         self.pictures += other.pictures
         self.notes += other.notes
+        self.shares += other.shares
 
 
 def unknown_of(attributes: Mapping[str, object], understood: Iterable[str]) -> tuple[str, ...]:

@@ -3,10 +3,13 @@
 import math
 from pathlib import Path
 
+import yaml
+
 from roiae.data.intake.records import NO_BOX, Boxes, BoxRecord, Unit, read_bytes
 from roiae.errors import DataError
 
 CLASSES = "classes.txt"
+_SETTINGS = ("data.yaml", "dataset.yaml")
 _FIELDS = 5
 _OVER = 1e-3  # of a share: rounding to a few digits
 
@@ -27,7 +30,7 @@ def read_yolo(path: Path) -> Boxes:
     Raises:
         DataError: a row is no box.
     """
-    names = _class_names(path)
+    names = {number: name.strip() for number, name in _class_names(path).items() if name.strip()}
     boxes = Boxes(pictures=[path.stem])
     text = read_bytes(path).decode("utf-8-sig", errors="replace")
     for line, row in enumerate(text.splitlines(), start=1):
@@ -53,12 +56,27 @@ def read_yolo(path: Path) -> Boxes:
 
 
 def _class_names(path: Path) -> dict[int, str]:
-    """Names of the classes in `classes.txt`, beside the file or in the folder above."""
-    for folder in (path.parent, path.parent.parent):
+    """Names of the classes, from `classes.txt` or `data.yaml` in the file's folder or the three above it."""
+    for folder in list(path.absolute().parents)[:4]:
         if (folder / CLASSES).is_file():
-            text = read_bytes(folder / CLASSES).decode("utf-8-sig", errors="replace")
-            return {at: name.strip() for at, name in enumerate(text.splitlines()) if name.strip()}
+            return dict(enumerate(read_bytes(folder / CLASSES).decode("utf-8-sig", errors="replace").split("\n")))
+        for name in _SETTINGS:
+            if (folder / name).is_file():
+                return _of_settings(folder / name)
     return {}
+
+
+def _of_settings(path: Path) -> dict[int, str]:
+    try:
+        settings = yaml.safe_load(read_bytes(path))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: is not YAML, and the names of classes are looked for in it.") from error
+    names = settings.get("names") if isinstance(settings, dict) else None
+    if isinstance(names, list):
+        names = dict(enumerate(names))
+    if not isinstance(names, dict) or not all(isinstance(key, int) for key in names):
+        raise DataError(f"{path}: expected the names of classes as 'names', a list or number: name.")
+    return {number: str(name) for number, name in names.items()}
 
 
 def _number(text: str) -> float | None:

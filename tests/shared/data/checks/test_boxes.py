@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from roiae.data.checks.boxes import small, unlike_the_others
 from roiae.data.frames import read_frame
 from roiae.data.manifest import ManifestRow, read_manifest
-from roiae.data.reading import Box
+from roiae.data.pixels import Box
 from tests.conftest import REAL_FRAMES
 
 SIZES = np.tile([480, 400], (40, 1))

@@ -1,12 +1,9 @@
-import csv
-import io
 import json
 import shutil
 import stat
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,23 +15,9 @@ from roiae.data.intake.taking import Rules
 from roiae.data.manifest import read_manifest
 from roiae.data.site_data import SiteData
 from roiae.errors import DataError
+from tests.shared.data.intake.conftest import archive, files_below, png, report, table
 
 WriteDicom = Callable[..., Path]
-
-
-def table(folder: Path, *rows: str, header: str = "image,x0,y0,x1,y1") -> Path:
-    path = folder / "boxes.csv"
-    path.write_text("\n".join([header, *rows]) + "\n")
-    return path
-
-
-def report(site: Path) -> list[dict[str, str]]:
-    with (site / "import.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def files_below(folder: Path) -> dict[Path, int]:
-    return {path: path.lstat().st_mtime_ns for path in folder.rglob("*")}
 
 
 def test_frames_with_boxes_become_a_site_that_a_run_opens(frames: Path, tmp_path: Path) -> None:
@@ -156,7 +139,7 @@ def test_masks_beside_the_frames_are_no_frames(frames: Path, tmp_path: Path) -> 
     for name in ("a", "b"):
         Image.fromarray(mask).save(frames / "masks" / f"{name}.png")
     outcome = import_site(frames, frames / "masks", tmp_path / "site")
-    assert (outcome.imported, outcome.notes[0]) == (2, "2 frames of the source have no box and were left out.")
+    assert (outcome.imported, outcome.notes[1]) == (2, "2 frames of the source have no box and were left out.")
 
 
 def test_labelme_files_beside_the_frames_are_read(frames: Path, tmp_path: Path) -> None:
@@ -204,20 +187,6 @@ def test_links_in_the_source_are_not_followed(frames: Path, tmp_path: Path) -> N
     (frames / "far").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(DataError, match=r"b\.png: no such file in the source"):
         import_site(frames, table(tmp_path, "b.png,1,2,9,9"), tmp_path / "site")
-
-
-def archive(folder: Path, members: dict[str, bytes], **options: Any) -> Path:
-    path = folder / "frames.zip"
-    with zipfile.ZipFile(path, "w", **options) as file:
-        for name, data in members.items():
-            file.writestr(name, data)
-    return path
-
-
-def png() -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 40), dtype=np.uint8)).save(stream, "PNG")
-    return stream.getvalue()
 
 
 def test_an_archive_is_a_source(tmp_path: Path) -> None:
