@@ -27,6 +27,7 @@ from roiae.errors import Fault, FrameError
 
 __all__ = ["is_dicom", "quiet_pydicom", "read_dicom", "read_header"]
 
+_LEAST_OF_PADDING = 32  # times that a frame is as long as what may follow it
 _DEFAULTS = {"PixelRepresentation": 0, "SamplesPerPixel": 1}
 _IN_THE_EXTRA = frozenset({*uid.JPEG2000TransferSyntaxes, *uid.JPEGLSTransferSyntaxes})
 
@@ -62,7 +63,7 @@ def read_dicom(path: Path, number_of_frame: int | None = None) -> Frame:
         raise
     except Exception as error:  # a broken header answers with AttributeError, KeyError, struct.error, RecursionError, …
         raise FrameError(
-            f"cannot be read as DICOM: its header or its pixels are damaged ({type(error).__name__}). "
+            "cannot be read as DICOM: its header or its pixels are damaged. "
             "Expected a whole image object; open it in a viewer, and export it again."
         ) from error
     return _cut(grey, regions)
@@ -78,7 +79,7 @@ def read_header(path: Path) -> Dataset:
         with quiet_pydicom(), BoundedFile(path) as file:
             return pydicom.dcmread(file, stop_before_pixels=True, force=True)
     except Exception as error:
-        raise FrameError(f"cannot be read as DICOM ({type(error).__name__}).") from error
+        raise FrameError("cannot be read as DICOM: its header is damaged.") from error
 
 
 def _checked_frames(header: Dataset) -> int:
@@ -159,12 +160,29 @@ def _check_length(file: BinaryIO, header: Dataset, syntax: uid.UID, frames: int)
     file.seek(start)
     if left < length:
         raise FrameError("cannot be read as DICOM: it is cut off. Export it again.")
-    if length not in (expected, expected + expected % 2):
+    fits = length in (expected, expected + expected % 2)
+    if not fits and not _is_padded(file, syntax, expected, length - expected, expected // frames):
         raise FrameError(
             f"has {length} bytes of pixels where its header's numbers give {expected} "
             f"({header.PhotometricInterpretation}, {samples} samples, {header.BitsAllocated} bits). "
             "What it says of its pixels is wrong: export it again."
         )
+
+
+def _is_padded(file: BinaryIO, syntax: uid.UID, expected: int, more: int, frame: int) -> bool:
+    """Whether what is too long is a few zeros after the samples: some writers fill up blocks.
+
+    Args:
+        file: stands where the pixel data begin, and stands there again.
+        expected, more, frame: bytes of all frames, beyond them, and of one.
+    """
+    if not 0 < more <= frame // _LEAST_OF_PADDING:
+        return False
+    start = file.tell()
+    file.seek(start + (8 if syntax.is_implicit_VR else 12) + expected)
+    rest = file.read(more)
+    file.seek(start)
+    return not any(rest)
 
 
 def _decoded(file: BinaryIO, header: Dataset, syntax: uid.UID, index: int) -> NDArray[np.uint8]:

@@ -223,7 +223,7 @@ def _looked_up(samples: NDArray[Any], header: Dataset) -> NDArray[np.uint8]:
 def _check_colours(samples: NDArray[Any], stated: str, ybr: bool) -> None:
     """Ultrasound is grey for the most part: of red, green and blue all three are then alike, of YCbCr two are 128."""
     middle = 1 << (samples.itemsize * 8 - 1)
-    one, two, three = (samples[..., at].astype(np.int32) for at in range(3))
+    one, two, three = (samples[..., at].astype(np.int64) for at in range(3))
     as_rgb = float(np.abs(one - two).mean() + np.abs(one - three).mean())
     as_ybr = float(np.abs(two - middle).mean() + np.abs(three - middle).mean())
     if _SURE * (as_rgb if ybr else as_ybr) < (as_ybr if ybr else as_rgb) - _NOT_FLAT:
@@ -235,7 +235,7 @@ def _check_colours(samples: NDArray[Any], stated: str, ybr: bool) -> None:
 
 def _check_planes(samples: NDArray[Any], planar: int) -> None:
     """Refuse colours by plane that are read by pixel, or the other way: grey then shows in the wrong threes."""
-    flat = samples.astype(np.int32)
+    flat = samples.astype(np.int64)
     threes = np.moveaxis(flat, -1, 0).reshape(-1, 3).T if planar else flat.reshape(3, -1)  # as if it were the other
     apart = max(np.abs(threes[0] - threes[1]).mean(), np.abs(threes[0] - threes[2]).mean())
     if apart <= _ALIKE and threes[0].std() > _NOT_FLAT:

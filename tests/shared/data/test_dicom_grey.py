@@ -198,3 +198,13 @@ def test_no_message_is_pythons_own(write_dicom: WriteDicom, tmp_path: Path) -> N
         except FrameError as error:
             for word in ("object has no attribute", "argument must be", "NoneType", "PosixPath", "BoundedFile"):
                 assert word not in str(error)
+
+
+@pytest.mark.parametrize(("more", "fits"), [(bytes(96), True), (b"\1" * 96, False), (bytes(4608), False)])
+def test_a_few_zeros_after_the_samples_are_padding(write_dicom: WriteDicom, more: bytes, fits: bool) -> None:
+    path = rewritten(write_dicom(GREY), PixelData=GREY.tobytes() + more)
+    if fits:
+        np.testing.assert_array_equal(read_frame(path).pixels, GREY)
+    else:
+        with pytest.raises(FrameError, match="its header's numbers give 9216"):
+            read_frame(path)
