@@ -40,8 +40,8 @@ def read_frame(path: Path, number: int | None = None) -> Frame:
             raise FrameError("no such file. The column 'image' names files below the site's folder.")
         if is_dicom(path):
             return read_dicom(path, number)
-        with opened_picture(path, number) as image:
-            return Frame(_grey(image))
+        with opened_picture(path, number) as (image, bits):
+            return Frame(_grey(image, bits))
     except FrameError as error:
         raise FrameError(f"{path}: {error}", error.fault) from error
     except Image.DecompressionBombError as error:
@@ -61,8 +61,8 @@ def square_frame(frame: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 
 
 @contextmanager
-def opened_picture(path: Path, number: int | None) -> Iterator[Image.Image]:
-    """One picture of a file that is no DICOM, of a size that may be decoded and not turned, before it is decoded.
+def opened_picture(path: Path, number: int | None) -> Iterator[tuple[Image.Image, int]]:
+    """One picture of a file that is no DICOM, of a size that may be decoded and not turned, and its bits a sample.
 
     Raises:
         FrameError: it is turned by a tag, too large, or there is no such picture.
@@ -77,8 +77,9 @@ def opened_picture(path: Path, number: int | None) -> Iterator[Image.Image]:
         pictures = getattr(image, "n_frames", 1)
         image.seek(frame_index(number, pictures))
         check_size(*image.size)
-        _refuse_turned(image)
-        yield image
+        bits = _stored_bits(image)
+        _refuse_turned(image)  # which decodes some formats
+        yield image, bits
 
 
 def refuse_transparency(image: Image.Image) -> None:
@@ -96,7 +97,7 @@ def refuse_transparency(image: Image.Image) -> None:
 def _refuse_turned(image: Image.Image) -> None:
     """Tools show a picture as its tag turns it, libraries turn some formats and not others: so a turned one is refused.
 
-    Pillow itself turns TIFF when it decodes; at this place nothing is decoded yet.
+    Pillow itself turns TIFF when it decodes, and forgets the tag; at this place no TIFF is decoded yet.
     """
     tag = getattr(image, "tag_v2", None)
     orientation = tag.get(_ORIENTATION) if tag is not None else None
@@ -111,8 +112,7 @@ def _refuse_turned(image: Image.Image) -> None:
         )
 
 
-def _grey(image: Image.Image) -> NDArray[np.uint8]:
-    bits = _stored_bits(image)
+def _grey(image: Image.Image, bits: int) -> NDArray[np.uint8]:
     refuse_transparency(image)
     if image.mode in _EIGHT_BIT_MODES:
         grey = np.array(image.convert("L"))

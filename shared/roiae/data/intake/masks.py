@@ -104,7 +104,7 @@ def read_levels(path: Path) -> NDArray[np.int64]:
     Raises:
         FrameError: it cannot be read, has several pictures, or is coloured or transparent.
     """
-    with opened_picture(path, None) as image:
+    with opened_picture(path, None) as (image, _):
         refuse_transparency(image)
         if image.mode in ("RGB", "RGBA", "LA"):
             colours = np.asarray(image.convert("RGB"))

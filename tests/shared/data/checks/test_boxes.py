@@ -47,6 +47,13 @@ def test_a_box_of_another_kind_is_unlikely() -> None:
     assert codes(boxes) == {"roi-unlikely": (5,)}
 
 
+@pytest.mark.parametrize("factor", [0.25, 2.0])
+def test_a_box_that_was_drawn_on_a_picture_of_another_size_is_known_by_the_others(factor: float) -> None:
+    boxes = usual()
+    boxes[7] = tuple(int(side * factor) for side in boxes[7])  # type: ignore[assignment]
+    assert codes(boxes) == {"roi-scaled": (9,)}
+
+
 def test_few_boxes_say_nothing_of_what_is_usual() -> None:
     boxes = [*usual(10), (0, 0, 480, 400)]
     assert codes(boxes, SIZES[:11]) == {}
