@@ -25,6 +25,7 @@ _COLOUR = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT"})
 _GREY = frozenset({"MONOCHROME1", "MONOCHROME2"})
 _SHAPES = {"MONOCHROME1": "INVERSE", "MONOCHROME2": "IDENTITY"}  # PresentationLUTShape that says the same
 _SURE = 4.0  # times nearer to the one reading of colours than to the other
+_NEARLY_BLACK = 64  # grey level
 _ALIKE = 1.0  # grey levels between three planes that hold the same picture
 _NOT_FLAT = 4.0  # grey levels of spread, of a picture that says something
 _ULTRASOUND = ("1.2.840.10008.5.1.4.1.1.6.1", "1.2.840.10008.5.1.4.1.1.3.1")  # image, and cine
@@ -113,10 +114,10 @@ def grey_of(samples: NDArray[Any], header: Dataset, decoded: Dataset) -> NDArray
         return _looked_up(samples, header)
     actual = str(decoded.get("PhotometricInterpretation") or interpretation)
     ybr = actual.startswith("YBR_FULL")
-    _check_colours(samples, interpretation, ybr)
+    stored = number(header, "BitsStored")
+    _check_colours(samples, stored, interpretation, ybr)
     if number(header, "PlanarConfiguration", 0) in (0, 1):
         _check_planes(samples, number(header, "PlanarConfiguration", 0))
-    stored = number(header, "BitsStored")
     if stored > 8:
         if ybr:
             raise FrameError(f"is {actual} of {stored} bits, which is not understood. Export it as 8 bits.")
@@ -177,6 +178,12 @@ def _windowed(stored: NDArray[Any], header: Dataset) -> NDArray[np.uint8]:
     elif number(header, "BitsStored") > 8:
         check_stretched(stored, 2 ** number(header, "BitsStored") - 1)
     grey = stretch(values, black, white)
+    if (voi or width is not None) and grey.max() < _NEARLY_BLACK and stored.min() < stored.max():
+        raise FrameError(
+            f"its window leaves all below grey level {int(grey.max()) + 1} of 255: it is of other samples. "
+            "Export it as it is shown.",
+            Fault.BIT_DEPTH,
+        )
     return np.invert(grey) if header.PhotometricInterpretation == "MONOCHROME1" else grey
 
 
@@ -220,9 +227,9 @@ def _looked_up(samples: NDArray[Any], header: Dataset) -> NDArray[np.uint8]:
     return luma(np.ascontiguousarray(colours, dtype=np.uint8))
 
 
-def _check_colours(samples: NDArray[Any], stated: str, ybr: bool) -> None:
+def _check_colours(samples: NDArray[Any], bits: int, stated: str, ybr: bool) -> None:
     """Ultrasound is grey for the most part: of red, green and blue all three are then alike, of YCbCr two are 128."""
-    middle = 1 << (samples.itemsize * 8 - 1)
+    middle = 1 << (bits - 1)
     one, two, three = (samples[..., at].astype(np.int64) for at in range(3))
     as_rgb = float(np.abs(one - two).mean() + np.abs(one - three).mean())
     as_ybr = float(np.abs(two - middle).mean() + np.abs(three - middle).mean())

@@ -41,7 +41,7 @@ RULES = {
         "turn the pixels, remove the tag, and turn the box likewise",
     ),
     "constant": Rule(Level.FAIL, "all pixels are nearly the same", "export the frame again, or remove its row"),
-    "dark": Rule(Level.WARN, "the brightest pixels stay below an eighth of white", "look at how it was exported"),
+    "dark": Rule(Level.WARN, "the brightest pixels stay below half of white", "look at how it was exported"),
     "low-contrast": Rule(Level.WARN, "the grey levels lie within a third of the range", "look at how it was exported"),
     "negative": Rule(
         Level.FAIL, "grey levels that are those of the site's other frames turned round", "invert the frame"

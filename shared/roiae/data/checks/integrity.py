@@ -14,7 +14,7 @@ from roiae.data.splits import Split, stated_splits
 from roiae.errors import Fault
 
 _CONSTANT_SPREAD = 2.0  # grey levels; the darkest of 523 real frames has 29
-_DARK = 32  # grey levels
+_DARK = 128  # grey levels; pixels of 7 bits or fewer in 8 stay below
 _LOW_CONTRAST = 80  # grey levels from the 1st to the 99th percentile; the least of 523 real frames has 135
 _ENOUGH = 20  # frames that say what is usual at a site
 _SURE = 2.0  # times nearer to the others when turned round
@@ -43,7 +43,7 @@ def faulty(rows: Sequence[ManifestRow], reasons: dict[int, Unusable], max_bad_sh
 
 
 def flat(rows: Sequence[ManifestRow], facts: Facts) -> Iterator[Finding]:
-    """Frames of one grey level, nearly black, of few grey levels, or negatives; `rows` are those of `facts`."""
+    """Frames of one grey level, too dark, of few grey levels, or negatives; `rows` are those of `facts`."""
     constant = facts.spread < _CONSTANT_SPREAD
     dark = ~constant & (facts.brightest < _DARK)
     yield at_lines("constant", _lines(rows, constant))

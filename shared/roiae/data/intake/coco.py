@@ -99,6 +99,9 @@ def _record(where: str, annotation: _Annotation, image: _Image, label: str) -> B
         refusal = "is a crowd (iscrowd), the box round many things. Expected one thing."
     elif inner.get("rotation"):
         refusal = f"its box is turned (rotation {inner['rotation']}). Expected an upright box."
+    runs = annotation.segmentation if isinstance(annotation.segmentation, dict) else {}
+    if picture is None and not refusal and runs.get("size"):
+        picture = (runs["size"][1], runs["size"][0])
     unknown = (*unknown_of(image.model_extra or {}, _IMAGE), *unknown_of(annotation.model_extra or {}, _ABOUT))
     return BoxRecord(where, image.file_name, label, box, picture=picture, refusal=refusal, unknown=unknown)
 

@@ -1,9 +1,13 @@
 """Boxes in JSON: which kind it is, and LabelMe (one file a frame). The other kinds are read in modules of their own."""
 
+import base64
+import io
 import json
 import math
+import warnings
 from pathlib import Path
 
+from PIL import Image
 from pydantic import BaseModel, ConfigDict, FiniteFloat
 
 from roiae.data.intake.coco import read_coco
@@ -44,6 +48,7 @@ class _LabelMe(BaseModel):
     imagePath: str  # noqa: N815 - LabelMe's own names
     imageWidth: int | None = None  # noqa: N815
     imageHeight: int | None = None  # noqa: N815
+    imageData: str | None = None  # noqa: N815
     shapes: list[_Shape]
 
 
@@ -76,6 +81,10 @@ def _labelme(path: Path, file: _LabelMe) -> Boxes:
     if (file.imageWidth is None) != (file.imageHeight is None):
         raise DataError(f"{path}: states one of imageWidth and imageHeight alone; expected both.")
     picture = None if file.imageWidth is None or file.imageHeight is None else (file.imageWidth, file.imageHeight)
+    embedded = _embedded_size(path, file.imageData)
+    if embedded is not None and picture not in (None, embedded):
+        raise DataError(f"{path}: states {picture} px and holds a picture of {embedded} px. Save it again in LabelMe.")
+    picture = picture or embedded
     boxes = Boxes(pictures=[file.imagePath])
     outer = unknown_of(file.model_extra or {}, _LABELME)
     for number, shape in enumerate(file.shapes, start=1):
@@ -88,6 +97,17 @@ def _labelme(path: Path, file: _LabelMe) -> Boxes:
             BoxRecord(where, file.imagePath, shape.label, box, picture=picture, refusal=refusal, unknown=unknown)
         )
     return boxes
+
+
+def _embedded_size(path: Path, data: str | None) -> tuple[int, int] | None:
+    """Width and height of the picture that the file itself holds, as it was drawn on."""
+    if not data:
+        return None
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(base64.b64decode(data))) as image:
+            return image.size
+    except Exception as error:  # Pillow's own, and those of base64
+        raise DataError(f"{path}: the picture in its imageData cannot be read. Save it again in LabelMe.") from error
 
 
 def _box_of(shape: _Shape) -> tuple[Corners, str]:

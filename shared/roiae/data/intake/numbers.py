@@ -12,7 +12,7 @@ LARGEST_SIDE = 8192  # px; no scanner's picture is wider
 _SAME_SHAPE = 0.005  # of width over height: what a picture scaled to whole pixels may lose
 _GROUPED = re.compile(r"[1-9]\d{0,2}(?:[.,]\d{3})+")
 _PLAIN = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
-_MANY = 20  # boxes that all lie in the first 100 pixels by chance: none
+_MANY = 5  # boxes that all lie in the first 100 pixels by chance: none
 _SNAP = 0.1  # px; numbers of four digits miss a whole pixel by less
 
 

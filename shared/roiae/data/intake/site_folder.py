@@ -109,9 +109,9 @@ def _new_folder(to: Path, source: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        shutil.rmtree(to)
+        shutil.rmtree(to, ignore_errors=True)  # what went wrong is said, not that this did too
         if existed:
-            to.mkdir()
+            to.mkdir(exist_ok=True)
         raise
 
 

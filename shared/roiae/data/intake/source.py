@@ -75,7 +75,7 @@ def _folder(root: Path, without: Path) -> Source:
 def target_error(to: Path, error: OSError) -> DataError:
     """What the place that is written to has; no frame can help it."""
     return DataError(
-        f"{to}: cannot be written ({error.strerror or type(error).__name__}). Nothing was imported. "
+        f"{to}: cannot be written ({error.strerror or 'writing failed'}). Nothing was imported. "
         "Make room, or give --to a folder that is yours to write."
     )
 

@@ -1,5 +1,7 @@
 """What annotation tools say beside a box: understood and neutral, or refused by its name."""
 
+import base64
+import io
 import json
 import re
 from collections.abc import Callable
@@ -8,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from roiae.data.intake.boxes import read_boxes
 from roiae.data.intake.coco import _compressed
@@ -83,7 +86,16 @@ def one(path: Path) -> BoxRecord:
 
 
 RECT = {"name": "rect", "x": 5, "y": 6, "width": 15, "height": 6}
+STREAM = io.BytesIO()
+Image.new("L", (40, 30)).save(STREAM, "PNG")
+PICTURE = base64.b64encode(STREAM.getvalue()).decode()
 STATES_40_BY_30 = [
+    ("l.json", labelme() | {"imageData": PICTURE, "imageWidth": None, "imageHeight": None}),
+    ("l.json", labelme() | {"imageData": PICTURE}),
+    (
+        "c.json",
+        coco({"bbox": None, "segmentation": {"size": [30, 40], "counts": RUNS}}, {"width": None, "height": None}),
+    ),
     ("c.json", coco({})),
     ("l.json", labelme()),
     ("c.xml", cvat(box())),
@@ -186,6 +198,8 @@ def test_what_moves_no_box_is_neutral(write: Write, name: str, content: Any) -> 
         ("c.json", coco({}) | {"categories": [{"id": 3, "name": "NT"}, {"id": 3, "name": "CRL"}]}, "the category 3"),
         ("c.json", coco({}, {"height": None}), "one of width and height alone"),
         ("l.json", labelme() | {"imageHeight": None}, "one of imageWidth and imageHeight alone"),
+        ("l.json", labelme() | {"imageData": PICTURE, "imageWidth": 80}, "holds a picture of"),
+        ("l.json", labelme() | {"imageData": "no picture"}, "imageData cannot be read"),
         ("c.xml", "<annotations><group/></annotations>", "has 'group', which is not understood"),
         ("v.xml", voc().replace("<filename>", "<path>/x/b.png</path><filename>"), "expected the same file in both"),
         ("v.xml", voc(size="<width>40</width>"), "height is None"),
