@@ -1,6 +1,7 @@
 """`roiae-client check` and `import`: a hospital's data before the first round. Nothing is sent anywhere."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -125,7 +126,7 @@ def import_frames(
         )
     _print_outcome(outcome)
     roi = f" with ROI {outcome.label}" if outcome.label else ""
-    print(f"{to}: {outcome.imported} frames{roi}. Next: roiae-client check {to}")
+    print(f"{to}: {outcome.imported} frames{roi}. Next: roiae-client check {shlex.quote(str(to))}")
 
 
 def _needed(site: "SiteConfig") -> "Needed":

@@ -32,13 +32,20 @@ def by_plane(colours: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.moveaxis(colours, -1, 0).reshape(colours.shape)
 
 
-def jpeg(write_dicom: WriteDicom, pixels: NDArray[np.uint8], *, as_ybr: bool, **headers: object) -> Path:
+def jpeg(
+    write_dicom: WriteDicom,
+    pixels: NDArray[np.uint8],
+    *,
+    as_ybr: bool,
+    keep_markers: bool = False,
+    **headers: object,
+) -> Path:
     """A JPEG baseline object without any marker of what its colours are."""
     path = write_dicom(RGB)
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "JPEG", quality=95, keep_rgb=not as_ybr, subsampling=0)
     data = pydicom.dcmread(path)
-    codestream = without_markers(stream.getvalue())
+    codestream = stream.getvalue() if keep_markers else without_markers(stream.getvalue())
     data.PixelData = encapsulate([codestream])
     data["PixelData"].VR = "OB"
     data["PixelData"].is_undefined_length = True
@@ -209,3 +216,10 @@ def test_a_few_zeros_after_the_samples_are_padding(write_dicom: WriteDicom, more
     else:
         with pytest.raises(FrameError, match="its header's numbers give 9216"):
             read_frame(path)
+
+
+def test_what_pydicom_warns_of_is_a_refusal(write_dicom: WriteDicom) -> None:
+    """It goes on with what the stream says, and the header says otherwise."""
+    path = jpeg(write_dicom, RGB, as_ybr=True, PhotometricInterpretation="RGB", keep_markers=True)
+    with pytest.raises(FrameError, match="its pixels are not what its header says: .*JFIF"):
+        read_frame(path)
