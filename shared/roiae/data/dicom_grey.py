@@ -222,9 +222,17 @@ def _looked_up(samples: NDArray[Any], header: Dataset) -> NDArray[np.uint8]:
     colours = apply_color_lut(samples, header)[..., :3]
     white = int(np.iinfo(colours.dtype).max)
     if white > 255:
-        check_stretched(colours, white)
+        check_stretched(_entries(header, colours), white)
         colours = stretch(colours, 0, white)
     return luma(np.ascontiguousarray(colours, dtype=np.uint8))
+
+
+def _entries(header: Dataset, looked_up: NDArray[Any]) -> NDArray[Any]:
+    """All colours of the palette where it is plain, else those that the picture has: a picture may well be dark."""
+    plain = [header.get(f"{colour}PaletteColorLookupTableData") for colour in ("Red", "Green", "Blue")]
+    if not all(isinstance(entries, bytes) and len(entries) % 2 == 0 and entries for entries in plain):
+        return looked_up
+    return np.frombuffer(b"".join(plain), dtype="<u2")
 
 
 def _check_colours(samples: NDArray[Any], bits: int, stated: str, ybr: bool) -> None:

@@ -221,5 +221,5 @@ def test_a_few_zeros_after_the_samples_are_padding(write_dicom: WriteDicom, more
 def test_what_pydicom_warns_of_is_a_refusal(write_dicom: WriteDicom) -> None:
     """It goes on with what the stream says, and the header says otherwise."""
     path = jpeg(write_dicom, RGB, as_ybr=True, PhotometricInterpretation="RGB", keep_markers=True)
-    with pytest.raises(FrameError, match="its pixels are not what its header says: .*JFIF"):
+    with pytest.raises(FrameError, match=r"its pixels are not what its header says: .*JFIF"):
         read_frame(path)

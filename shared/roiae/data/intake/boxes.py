@@ -1,11 +1,13 @@
 """Boxes from whatever an annotation tool exported."""
 
-from collections.abc import Callable, Sequence
+import posixpath
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from roiae.data.intake import masks
 from roiae.data.intake.json_boxes import read_json
+from roiae.data.intake.names import plain_parts
 from roiae.data.intake.numbers import settle_origin, settle_unit
 from roiae.data.intake.records import Boxes, Unit
 from roiae.data.intake.tables import read_table
@@ -101,16 +103,18 @@ def _names_its_own(file: Path) -> bool:
 
 
 def _in_its_folder(boxes: Boxes, file: Path, folder: Path) -> Boxes:
-    """The boxes of a file below the folder: a name without a folder is of a frame in the file's own."""
+    """The boxes of a file in the folder: a name without a folder, or from the file's own, is looked for from there."""
     below = file.parent.relative_to(folder).as_posix()
-    if below == "." or not _is_bare(boxes.pictures):
-        return boxes
+
+    def placed(name: str) -> str:
+        slashed = name.replace("\\", "/")
+        if not slashed.startswith("../") and len(plain_parts(name)) > 1:
+            return name
+        joined = posixpath.normpath(posixpath.join(below, slashed))
+        return name if joined.startswith("..") else joined
+
     return Boxes(
-        [replace(record, image=f"{below}/{record.image}") for record in boxes.records],
-        [f"{below}/{name}" for name in boxes.pictures],
+        [replace(record, image=placed(record.image)) for record in boxes.records],
+        [placed(name) for name in boxes.pictures],
         boxes.notes,
     )
-
-
-def _is_bare(names: Sequence[str]) -> bool:
-    return not any("/" in name or "\\" in name for name in names)

@@ -1,8 +1,9 @@
 """Which file of the source a stated name means: never a guess between two.
 
 A name is compared by its whole path first. Then one side may have folders in front that the other lacks; folders that
-differ are a conflict, and never dropped from both. Then a known ending may be missing or another one, then the case
-may differ. At each step one stated picture has to stand for one file, and one file for one stated picture.
+differ are a conflict, and never dropped from both. Then a known ending may be missing or another one, then the case may
+differ, then a file may have nnU-Net's `_0000`. At each step one stated picture has to stand for one file, and one file
+for one stated picture.
 """
 
 import difflib
@@ -18,7 +19,7 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", 
 # What exports of annotation tools call their own folders: such a folder says nothing of which frame is meant.
 _PLAIN_FOLDERS = frozenset(
     {"annotations", "frames", "images", "imgs", "jpegimages", "labels", "masks", "segmentationclass"}
-    | {"segmentationobject"}
+    | {"segmentationobject", "imagestr", "labelstr"}
 )
 _NEAREST_OF = 2000  # names that are looked through for one like a missing one
 _NEAREST_FOR = 50  # missing names for which that is done: it is slow
@@ -40,7 +41,9 @@ def without_ending(name: str, endings: Iterable[str] = SUFFIXES) -> str:
     return name
 
 
-def _plain(parts: Parts) -> Parts:
+def plain_parts(name: str) -> Parts:
+    """The parts of a name without the folders that say nothing of which frame is meant."""
+    parts = parts_of(name)
     return (*(part for part in parts[:-1] if part.casefold() not in _PLAIN_FOLDERS), *parts[-1:])
 
 
@@ -52,7 +55,16 @@ def _without_ending(parts: Parts) -> Parts:
     return (*parts[:-1], *(without_ending(part) for part in parts[-1:]))
 
 
+def _of_channel(parts: Parts) -> Parts:
+    """Without the number of nnU-Net's first channel, and of its second, so that two channels are seen to be two."""
+    *folders, name = _folded(parts)
+    return (*folders, re.sub(r"_000[01]$", "", name))
+
+
 _STEPS: tuple[Callable[[Parts], Parts], ...] = (lambda parts: parts, _without_ending, _folded)
+
+
+_FOLDED = len(_STEPS) - 1
 
 
 @dataclass(frozen=True)
@@ -74,7 +86,8 @@ class Names:
         self._files = files
         self._looked_near = 0
         self._stated = Counter(pictures)
-        self._indexes = [_Index(files, step) for step in _STEPS]
+        self._indexes = [_Index(files, step, step) for step in _STEPS]
+        self._indexes.append(_Index(files, _of_channel, _folded))
         self._found: dict[str, _Claim | str] = {stated: self._look(stated) for stated in self._stated}
         self._by_file: dict[str, list[str]] = defaultdict(list)
         for stated, claim in self._found.items():
@@ -110,7 +123,7 @@ class Names:
 
     def _check_alone(self, claim: _Claim) -> None:
         """A bare name says which file only where no other file of that name is left over."""
-        same = self._indexes[0 if claim.rank[0] == 0 else -1].ending_in(claim.file)
+        same = self._indexes[min(claim.rank[0], 1) * _FOLDED].ending_in(claim.file)
         left = [file for file in same if file != claim.file and not self._by_file.get(file)]
         if left:
             raise FrameError(f"{len(left) + 1} files of the source go by this name; state its folder too.")
@@ -120,12 +133,12 @@ class Names:
         if not parts:
             return "names no file."
         for number, index in enumerate(self._indexes):
-            found, equal, compared = index.find(parts)
+            found, equal, compared = index.find(stated)
             if len(found) == 1:
                 return _Claim(found[0], (number, 0 if equal else 1), compared == 1)
             if found:
                 return f"{len(found)} files of the source go by this name; state its folder too."
-        elsewhere = self._indexes[-1].ending_in(stated)
+        elsewhere = self._indexes[_FOLDED].ending_in(stated)
         if elsewhere:
             return (
                 f"no such file in the source. The nearest is {elsewhere[0]!r}, and its folder is another: "
@@ -144,24 +157,26 @@ class Names:
 class _Index:
     """The files of a source by the ends of their paths, compared in one way."""
 
-    def __init__(self, files: Sequence[str], step: Callable[[Parts], Parts]) -> None:
-        self._step = step
+    def __init__(
+        self, files: Sequence[str], of_file: Callable[[Parts], Parts], of_stated: Callable[[Parts], Parts]
+    ) -> None:
+        self._step = of_stated
         self._raw: dict[Parts, list[str]] = defaultdict(list)
         self._whole: dict[Parts, list[str]] = defaultdict(list)
         self._ends: dict[Parts, list[str]] = defaultdict(list)
         for file in files:
             raw = parts_of(file)
-            self._raw[step(raw)].append(file)
-            plain = step(_plain(raw))
+            self._raw[of_file(raw)].append(file)
+            plain = of_file(plain_parts(file))
             self._whole[plain].append(file)
             for start in range(len(plain)):
                 self._ends[plain[start:]].append(file)
 
-    def find(self, parts: Parts) -> tuple[list[str], bool, int]:
+    def find(self, name: str) -> tuple[list[str], bool, int]:
         """The files that fit, whether by their whole path, and how many parts were compared."""
-        if found := self._raw.get(self._step(parts)):
-            return found, True, len(parts)
-        plain = self._step(_plain(parts))
+        if found := self._raw.get(self._step(parts_of(name))):
+            return found, True, len(parts_of(name))
+        plain = self._step(plain_parts(name))
         if found := self._whole.get(plain) or self._ends.get(plain):
             return found, False, len(plain)
         for start in range(1, len(plain)):

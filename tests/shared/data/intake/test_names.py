@@ -68,6 +68,13 @@ def test_a_name_that_could_be_another_file_is_refused(files: list[str], stated: 
     assert refusal in found
 
 
+def test_the_first_channel_of_nnunet_is_the_frame_where_it_is_the_only_one() -> None:
+    files = ["imagesTr/case_001_0000.png", "imagesTr/case_002_0000.png"]
+    assert find(files, "case_001", "case_002") == files
+    assert find([*files, "imagesTr/case_001_0001.png"], "case_001")[0].startswith("! 2 files")
+    assert find(["img_0000.png"], "img_0007.png")[0].startswith("! no such file")
+
+
 def test_a_folder_is_dropped_only_while_both_sides_stay_one_to_one() -> None:
     assert all(found.startswith("! ") for found in find(["a.png"], "patA/a.png", "patB/a.png"))
     assert find(["a.png"], "patA/a.png", "patB/b.png")[0] == "a.png"

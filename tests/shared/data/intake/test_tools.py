@@ -306,6 +306,14 @@ def test_two_labelme_files_of_equal_names_are_of_frames_in_their_own_folders(wri
     assert read_boxes(tmp_path / "ann").pictures == ["patA/a.png", "patB/a.png"]
 
 
+@pytest.mark.parametrize("stated", ["../frames/a.png", "./a.png", r"..\\images\\a.png", "images/a.png"])
+def test_a_name_from_the_folder_of_its_file_is_looked_for_from_there(write: Write, tmp_path: Path, stated: str) -> None:
+    for patient in ("patA", "patB"):
+        write(f"ann/{patient}/json/a.json", labelme() | {"imagePath": stated})
+    first, second = read_boxes(tmp_path / "ann").pictures
+    assert (first.split("/")[0], second.split("/")[0]) == ("patA", "patB")
+
+
 def compress(lengths: list[int]) -> str:
     """As COCO's own tools write runs."""
     text = ""
