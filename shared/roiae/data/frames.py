@@ -18,6 +18,7 @@ FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 _EIGHT_BIT_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "YCbCr"})
 _SIXTEEN_BIT_MODES = frozenset({"I;16", "I;16B", "I;16L"})
 _ORIENTATION, _BITS_PER_SAMPLE = 274, 258  # tags of EXIF and TIFF
+_PLANAR_CONFIGURATION, _BY_PLANE = 284, 2
 _UPRIGHT = (None, 0, 1)  # 0 is written for unknown
 _WHITE_IS_ZERO = 0  # TIFF's PhotometricInterpretation (tag 262), which Pillow inverts for 8 bits and not for 16
 
@@ -113,11 +114,14 @@ def _refuse_turned(image: Image.Image) -> None:
 
 
 def _grey(image: Image.Image, bits: int) -> NDArray[np.uint8]:
+    planar = getattr(image, "tag_v2", {}).get(_PLANAR_CONFIGURATION)
     refuse_transparency(image)
+    if bits > 8 and planar == _BY_PLANE:  # which Pillow decodes into other colours
+        raise FrameError(f"is TIFF of {bits} bits with its colours by plane. Export it as 8 bits.", Fault.BIT_DEPTH)
     if image.mode in _EIGHT_BIT_MODES:
         grey = np.array(image.convert("L"))
         if bits > 8:  # Pillow keeps the upper eight bits of each colour
-            check_stretched(grey, 255)
+            check_stretched(grey.astype(np.uint16) * 257, 2**16 - 1)
         return grey
     if image.mode in _SIXTEEN_BIT_MODES and getattr(image, "tag_v2", {}).get(262) != _WHITE_IS_ZERO:
         stored = np.asarray(image).astype(np.uint16)

@@ -148,3 +148,29 @@ def test_shrinking_averages_instead_of_skipping_pixels() -> None:
     square = square_frame(stripes, 16)
     assert square.shape == (16, 16)
     np.testing.assert_allclose(square, 127.5, atol=12)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("kind", ["grey", "colour", "colour by plane", "white is zero"])
+@pytest.mark.parametrize("bits", [8, 12, 14, 16])
+def test_tiff_of_another_writer_is_read_as_another_reader_reads_it_or_refused(
+    tmp_path: Path, bits: int, kind: str, compression: str | None
+) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    stored = (GREY.astype(np.uint32) * (2**bits - 1) // 255).astype(np.uint8 if bits == 8 else np.uint16)
+    options: dict[str, object] = {"photometric": "minisblack", "compression": compression}
+    if kind == "white is zero":
+        stored = (2 ** (stored.itemsize * 8) - 1 - stored).astype(stored.dtype)
+        options["photometric"] = "miniswhite"
+    elif kind != "grey":
+        by_plane = kind == "colour by plane"
+        stored = np.stack([stored] * 3, axis=0 if by_plane else -1)
+        options |= {"photometric": "rgb", "planarconfig": "separate" if by_plane else "contig"}
+    tifffile.imwrite(tmp_path / "f.tif", stored, **options)
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "f.tif"), stored)
+    try:
+        frame = read_frame(tmp_path / "f.tif").pixels
+    except FrameError:
+        assert bits > 8
+    else:
+        np.testing.assert_allclose(frame, GREY.astype(int), atol=1)

@@ -359,4 +359,4 @@ def test_each_kind_of_broken_data_has_its_finding(
 
 
 def test_the_zoo_is_as_large_as_promised() -> None:
-    assert sum(bool(expected) for _, expected in ZOO.values()) >= 125
+    assert sum(bool(expected) for _, expected in ZOO.values()) >= 150

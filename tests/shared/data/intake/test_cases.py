@@ -100,7 +100,7 @@ def test_an_imported_drawing_is_the_frame_and_not_itself(tmp_path: Path) -> None
         ("19-16bit-scale/13.png", "16-bit pixels of which the brightest is 7360"),
         ("19-16bit-scale/14.png", "16-bit pixels of which the brightest is 14720"),
         ("19-16bit-scale/sbit14.png", "16-bit pixels of which the brightest is 14720"),
-        ("19-16bit-scale/rgb16of12.tif", "the brightest is 11 of 255"),
+        ("19-16bit-scale/rgb16of12.tif", "16-bit pixels of which the brightest is 2827 of 65535"),
     ],
 )
 def test_grey_levels_that_cannot_be_trusted_are_refused(name: str, message: str) -> None:
