@@ -150,6 +150,10 @@ def _check_length(file: BinaryIO, header: Dataset, syntax: uid.UID, frames: int)
     samples = number(header, "SamplesPerPixel", 1)
     bits = number(header, "Rows") * number(header, "Columns") * samples * number(header, "BitsAllocated")
     if header.PhotometricInterpretation == "YBR_FULL_422":
+        if number(header, "PlanarConfiguration", 0) != 0:
+            raise FrameError(
+                "is YBR_FULL_422 and says that its colours are by plane, which cannot be. Export it again."
+            )
         bits = bits // 3 * 2
     expected = -(-bits * frames // 8)
     length = pixel_bytes(file, syntax)

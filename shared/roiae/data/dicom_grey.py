@@ -70,6 +70,25 @@ def check_samples(header: Dataset) -> None:
         raise FrameError(f"photometric interpretation {interpretation!r} is not known. Expected one of {known}.")
     if (samples := number(header, "SamplesPerPixel", 1)) != expected:
         raise FrameError(f"has {samples} samples a pixel and says {interpretation}; expected {expected}.")
+    if interpretation in _GREY and header.get("RedPaletteColorLookupTableData"):
+        raise FrameError(f"has a palette and says {interpretation}: which is shown cannot be told. Export it again.")
+    check_depth(header, interpretation)
+    if header.get("PresentationLUTSequence"):
+        raise FrameError("has a presentation LUT of its own, which is not understood. Export it as it is shown.")
+    shape = str(header.get("PresentationLUTShape") or _SHAPES.get(interpretation, ""))
+    if interpretation in _GREY and shape != _SHAPES[interpretation]:
+        raise FrameError(
+            f"is {interpretation} with presentation LUT shape {shape}; expected {_SHAPES[interpretation]}: "
+            "one says that 0 is black and the other that it is white. Export it as it is shown."
+        )
+
+
+def check_depth(header: Dataset, interpretation: str) -> None:
+    """Refuse bits that are not at the lower end of their words, or signed where they cannot be.
+
+    Raises:
+        FrameError: they are.
+    """
     allocated, stored = number(header, "BitsAllocated"), number(header, "BitsStored")
     if not 1 <= stored <= allocated:
         raise FrameError(f"says {stored} bits stored in {allocated}; expected 1 to {allocated}.", Fault.BIT_DEPTH)
@@ -84,14 +103,6 @@ def check_samples(header: Dataset) -> None:
     if signed and (interpretation not in _GREY or str(header.get("SOPClassUID")) in _ULTRASOUND):
         raise FrameError(
             "says that its samples are signed, which ultrasound never is. Export it again.", Fault.BIT_DEPTH
-        )
-    if header.get("PresentationLUTSequence"):
-        raise FrameError("has a presentation LUT of its own, which is not understood. Export it as it is shown.")
-    shape = str(header.get("PresentationLUTShape") or _SHAPES.get(interpretation, ""))
-    if interpretation in _GREY and shape != _SHAPES[interpretation]:
-        raise FrameError(
-            f"is {interpretation} with presentation LUT shape {shape}; expected {_SHAPES[interpretation]}: "
-            "one says that 0 is black and the other that it is white. Export it as it is shown."
         )
 
 

@@ -109,6 +109,8 @@ def test_colours_that_are_what_they_say_are_read(
         (GREY, {"PhotometricInterpretation": "MONOCHROME1", "PresentationLUTShape": "IDENTITY"}, "one says that 0 is"),
         (GREY, {"WindowCenter": 128, "WindowWidth": 0}, "its window has no width"),
         (GREY, {"WindowCenter": 2048, "WindowWidth": 4096}, "its window leaves all below grey level"),
+        (GREY, {"RedPaletteColorLookupTableData": b"\0" * 512}, "has a palette and says MONOCHROME2"),
+        (RGB, {"PhotometricInterpretation": "YBR_FULL_422", "PlanarConfiguration": 1}, "which cannot be"),
         (GREY, {"RescaleSlope": 0}, "rescale slope is 0"),
     ],
 )  # fmt: skip
