@@ -200,7 +200,7 @@ ZOO: dict[str, tuple[Spoil, set[str]]] = {
     "all black": (picture(NOISE * 0), {"constant"}),
     "all white": (picture(NOISE * 0 + 255), {"constant"}),
     "nearly black": (picture(NOISE // 16), {"dark"}),
-    "7 bits in 8": (picture(NOISE // 2), {"dark"}),
+    "7 bits in 8": (picture(np.tile(np.arange(40, dtype=np.uint8) * 3, (30, 1))), {"dark"}),
     "few grey levels": (picture(NOISE // 4 + 90), {"low-contrast"}),
     "few grey levels near white": (picture(NOISE // 8 + 220), {"low-contrast"}),
     "13 bits in 16": (picture(NOISE.astype(np.uint16) * 32), {"bit-depth"}),
