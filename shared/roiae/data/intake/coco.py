@@ -25,8 +25,9 @@ _IMAGE = (
     "annotated",
     "num_annotations",
 )
-_ABOUT = ("id", "area", "score", "confidence", "caption", "keypoints", "num_keypoints", "isbbox", "color", "creator")
+_ABOUT = ("id", "score", "confidence", "caption", "keypoints", "num_keypoints", "isbbox", "color", "creator")
 _APART = 1.5  # px that a box and its outline may differ: whether the last pixel counts
+_AREA_APART = 0.1  # share that the area of a box and what is stated may differ
 Outline = list[list[FiniteFloat]] | dict[str, Any]
 
 
@@ -51,6 +52,7 @@ class _Annotation(BaseModel):
     category_id: int | str
     bbox: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat] | None = None  # x, y, width, height
     segmentation: Outline | None = None
+    area: FiniteFloat | None = None
     iscrowd: int | bool = 0
     attributes: dict[str, Any] | None = None
 
@@ -117,8 +119,19 @@ def _box_of(annotation: _Annotation, picture: tuple[int, int] | None) -> tuple[C
     if outline and not shares and max(abs(one - other) for one, other in zip(box, outline, strict=True)) > _APART:
         written = [tuple(round(side, 1) for side in sides) for sides in (box, outline)]
         return NO_BOX, f"its bbox {written[0]} and the box round its segmentation {written[1]} are not the same."
+    if annotation.area and not annotation.segmentation and not shares and not _is_area(annotation.area, width, height):
+        return NO_BOX, (
+            f"its bbox is of {width:g}×{height:g} px and its area {annotation.area:g}. "
+            "bbox is x, y, width, height; where it is two corners, write the sizes."
+        )
     wrong_size = refusal if refusal.startswith("its segmentation is of") else ""
     return box, wrong_size
+
+
+def _is_area(area: float, width: float, height: float) -> bool:
+    """Whether it can be a box's, whose last pixel counts or not."""
+    least, most = (width - 1) * (height - 1), (width + 1) * (height + 1)
+    return least * (1 - _AREA_APART) <= area <= most * (1 + _AREA_APART)
 
 
 def _outline(segmentation: Outline | None, picture: tuple[int, int] | None) -> tuple[Corners | None, str]:
