@@ -1,5 +1,6 @@
 """Boxes in a table: one row a box, columns recognised by name."""
 
+import re
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,6 +32,7 @@ SIZED_NAMES = (  # x0, y0, width, height
     ("bbox_x", "bbox_y", "bbox_width", "bbox_height"),
     ("left", "top", "width", "height"),
 )
+_SIDE = re.compile(r"[xy]_?\d|[xywh]_?(?:min|max|center|centre)")  # names of a side or corner
 _MOVES = ("rotation", "angle", "theta", "iscrowd", "unit", "units")  # of a box: a column that has to say nothing
 
 
@@ -119,6 +121,12 @@ def _corners(path: Path, line: int, names: list[str]) -> tuple[tuple[int, ...], 
             f"{path}:{line}: expected the corners of a box once, as one of {expected}. Found {_listed(names)}."
         )
     ((columns, sized),) = found
+    more = [name for name in names if _SIDE.fullmatch(name) and name not in columns]
+    if more:
+        raise ManifestError(
+            f"{path}:{line}: the column {more[0]} says more of where a box lies than {','.join(columns)} do; "
+            "expected four numbers a box."
+        )
     return tuple(names.index(name) for name in columns), sized
 
 

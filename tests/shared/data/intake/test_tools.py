@@ -206,6 +206,7 @@ def test_what_moves_no_box_is_neutral(write: Write, name: str, content: Any) -> 
         ("v.xml", voc(size="<width>40</width>"), "height is None"),
         ("s.json", [{"data": {"text": "x"}, "annotations": []}, *label_studio()], "names 0 images"),
         ("y.txt", "0 0.5 0.5 0.2 0.2\nNT 0.5 0.5 0.2 0.2", "y.txt:2: expected a class's number"),
+        ("t.csv", "image,x1,y1,x2,y2,x3,y3,x4,y4\na.png,5,6,20,6,20,12,5,12\n", "the column x3 says more"),
         ("t.csv", "image,x0,y0,x1,y1,unit\na.png,5,6,20,12,inch\n", "unit is 'inch'"),
     ],
 )  # fmt: skip
