@@ -43,6 +43,7 @@ TINY = {
 }
 ANY = MinimumConfig(frames=1, subjects=1)  # of frames and subjects behind what leaves
 REAL_FRAMES = Path(__file__).parents[2] / "shared" / "data" / "nt"
+CASES = Path(__file__).parents[2] / "shared" / "cases"  # inputs that were once read wrong
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -1,11 +1,13 @@
 """`roiae-client check` and `import`: a hospital's data before the first round. Nothing is sent anywhere."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from roiae.data.intake.records import Unit
 from roiae.errors import DataError
 
 if TYPE_CHECKING:
@@ -74,7 +76,10 @@ def check(
 def import_frames(
     source: Annotated[Path, typer.Argument(help="A folder or a .zip of frames: DICOM, PNG, JPEG, TIFF, BMP.")],
     boxes: Annotated[
-        Path, typer.Option(help="A table, COCO, LabelMe, VOC or CVAT file, or a folder of such files or of masks.")
+        Path,
+        typer.Option(
+            help="A table, COCO, LabelMe, VOC, CVAT, YOLO, VIA or Label Studio file, or a folder of such or of masks."
+        ),
     ],
     to: Annotated[Path, typer.Option(help="The site folder to write; it must not exist.")],
     label: Annotated[str | None, typer.Option(help="Which ROI, where the boxes have several labels.")] = None,
@@ -82,11 +87,29 @@ def import_frames(
     max_bad_share: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the frames that may be set aside.")
     ] = 0.0,
+    unit: Annotated[
+        Unit | None, typer.Option(help="What the numbers of boxes count, where their file does not say.")
+    ] = None,
+    origin: Annotated[int | None, typer.Option(min=0, max=1, help="What Pascal VOC boxes are counted from.")] = None,
+    odd_masks: Annotated[
+        bool, typer.Option(help="Take masks of several parts, or that cover most of a frame.")
+    ] = False,
+    rescale: Annotated[
+        bool, typer.Option(help="Scale boxes that were drawn on a picture of another size and the same shape.")
+    ] = False,
+    ignore: Annotated[
+        list[str] | None, typer.Option(help="An attribute of boxes that does not move them; may be given again.")
+    ] = None,
+    keep_files: Annotated[
+        bool, typer.Option(help="Copy each file with its header, in place of a PNG of its pixels.")
+    ] = False,
 ) -> None:
     """Make a site folder of frames and boxes as annotation tools export them, and say what became of every frame."""
     from rich.console import Console
 
+    from roiae.data.intake.boxes import Reading
     from roiae.data.intake.site_folder import import_site
+    from roiae.data.intake.taking import Rules
     from roiae_client.progress import progress
 
     with progress(Console(stderr=True)) as on_step:
@@ -97,11 +120,13 @@ def import_frames(
             label=label,
             subjects=subjects,
             max_bad_share=max_bad_share,
+            reading=Reading(unit=unit, origin=origin, odd_masks=odd_masks),
+            rules=Rules(unit=unit, rescale=rescale, ignore=tuple(ignore or ()), keep_files=keep_files),
             on_frame=lambda done, total: on_step("importing", done, total),
         )
     _print_outcome(outcome)
     roi = f" with ROI {outcome.label}" if outcome.label else ""
-    print(f"{to}: {outcome.imported} frames{roi}. Next: roiae-client check {to}")
+    print(f"{to}: {outcome.imported} frames{roi}. Next: roiae-client check {shlex.quote(str(to))}")
 
 
 def _needed(site: "SiteConfig") -> "Needed":

@@ -58,6 +58,7 @@ class Fault(StrEnum):
     UNREADABLE = "unreadable"
     BIT_DEPTH = "bit-depth"
     NO_DECODER = "no-decoder"
+    ORIENTATION = "orientation"
     ROI_OUTSIDE = "roi-outside"
     ROI_SWAPPED = "roi-swapped"
     ROI_DEGENERATE = "roi-degenerate"

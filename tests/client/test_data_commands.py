@@ -1,5 +1,6 @@
 import json
 import re
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -205,6 +206,28 @@ def test_import_then_check_is_the_whole_way_in(roiae_client: Command, hospitals:
     assert f"{tmp_path / 's'}: 16 frames. Next" in out
     code, out, _ = roiae_client(["check", str(tmp_path / "s")])
     assert (code, "FAIL" in out) == (0, False)
+
+
+def test_the_next_command_can_be_pasted_whatever_the_folders_name(
+    roiae_client: Command, hospitals: Path, tmp_path: Path
+) -> None:
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_text("image,x0,y0,x1,y1\n0001.png,1,2,30,40\n")
+    site = tmp_path / "a b"
+    _, out, _ = roiae_client(["import", str(hospitals / "alpha"), "--boxes", str(boxes), "--to", str(site)])
+    assert shlex.split(out.strip().rpartition("Next: ")[2]) == ["roiae-client", "check", str(site)]
+
+
+def test_what_files_do_not_say_is_said_by_options(roiae_client: Command, hospitals: Path, tmp_path: Path) -> None:
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_text("image,x0,y0,x1,y1\n0001.png,10.5,20.5,50.5,60.5\n")
+    arguments = ["import", str(hospitals / "alpha"), "--boxes", str(boxes), "--to", str(tmp_path / "site")]
+    code, _, err = roiae_client(arguments)
+    assert (code, "--unit percent or --unit px" in err) == (4, True)
+    assert roiae_client([*arguments, "--unit", "percent", "--keep-files"])[0] == 0
+    assert (
+        (tmp_path / "site" / "manifest.csv").read_text().splitlines()[1].startswith("images/000001.png,frame-000001,")
+    )
 
 
 def test_import_lists_what_it_set_aside(roiae_client: Command, hospitals: Path, tmp_path: Path) -> None:

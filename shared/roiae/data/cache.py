@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from roiae.errors import DataError, Fault
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _LENGTH_BYTES = 8
 _SEAL_BYTES = 32
 
@@ -55,11 +55,19 @@ class CachedFrames:
 
 
 def default_cache_dir() -> Path:
-    """`$ROIAE_CACHE`, else `$XDG_CACHE_HOME/roiae`, else `~/.cache/roiae`."""
+    """`$ROIAE_CACHE`, else `$XDG_CACHE_HOME/roiae`, else `~/.cache/roiae`.
+
+    Raises:
+        DataError: there is none of these, as for a service's user without a home.
+    """
     if own := os.environ.get("ROIAE_CACHE"):
         return Path(own)
-    shared = os.environ.get("XDG_CACHE_HOME")
-    return (Path(shared) if shared else Path.home() / ".cache") / "roiae"
+    if shared := os.environ.get("XDG_CACHE_HOME"):
+        return Path(shared) / "roiae"
+    try:
+        return Path.home() / ".cache" / "roiae"
+    except RuntimeError:
+        raise DataError("this user has no home for the cache of decoded frames. Set ROIAE_CACHE to a folder.") from None
 
 
 def cached_frames(cache_dir: Path, key: str, side: int, decode: Iterable[Decoded | Unusable]) -> CachedFrames:

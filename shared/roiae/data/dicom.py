@@ -6,11 +6,6 @@ JPEG are refused: the decoder that reads them is under the GPL.
 """
 
 import io
-import logging
-import textwrap
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,61 +16,57 @@ from PIL import Image
 from pydicom import Dataset, uid
 from pydicom.encaps import get_frame
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut
 from pydicom.pixels.utils import pixel_array
 
 from roiae.data.bounded import BoundedFile
-from roiae.data.pixels import Frame, check_size, check_stretched, frame_index, luma, stretch
+from roiae.data.dicom_grey import check_samples, grey_of, heeded_warnings, quiet_pydicom
+from roiae.data.dicom_header import has_syntax, is_dicom, number, pixel_bytes, read_bare, with_syntax
+from roiae.data.dicom_regions import regions_of
+from roiae.data.pixels import Frame, Region, check_size, frame_index
 from roiae.errors import Fault, FrameError
 
-_PREAMBLE_BYTES = 128
-_COLOUR = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT"})
-_GREY = frozenset({"MONOCHROME1", "MONOCHROME2"})
+__all__ = ["is_dicom", "quiet_pydicom", "read_dicom", "read_header"]
+
+_LEAST_OF_PADDING = 32  # times that a frame is as long as what may follow it
+_DEFAULTS = {"PixelRepresentation": 0, "SamplesPerPixel": 1}
 _IN_THE_EXTRA = frozenset({*uid.JPEG2000TransferSyntaxes, *uid.JPEGLSTransferSyntaxes})
-_TISSUE_FORMAT = 1  # RegionSpatialFormat (0018,6012): 2D
-_CENTIMETRES = 3  # PhysicalUnitsXDirection (0018,6024)
-
-# pydicom's log quotes header values, and they name patients: it goes nowhere.
-logging.getLogger("pydicom").addHandler(logging.NullHandler())
-logging.getLogger("pydicom").propagate = False
 
 
-def is_dicom(path: Path) -> bool:
-    """Whether the file's content is DICOM, whatever its name."""
-    with path.open("rb") as file:
-        return file.read(_PREAMBLE_BYTES + 4)[_PREAMBLE_BYTES:] == b"DICM"
-
-
-def read_dicom(path: Path, number: int | None = None) -> Frame:
+def read_dicom(path: Path, number_of_frame: int | None = None) -> Frame:
     """One frame of a DICOM file, cut to its ultrasound region.
 
     Greyscale passes the rescale and the first window (or VOI table) where the header has them, else the whole range of
     its stored bits is black to white; MONOCHROME1 is inverted; colour becomes luma. The frame is cut to the largest 2D
-    region of the Sequence of Ultrasound Regions, whose pixel size it takes.
+    region of the Sequence of Ultrasound Regions, whose pixel size it takes; `Frame.holding` goes by a box.
 
     Args:
-        number: which frame, from 1; may be left out where the file holds one.
+        number_of_frame: which, from 1; may be left out where the file holds one.
 
     Raises:
-        FrameError: the file has no such frame, no decoder for it is installed, or it cannot be understood.
+        FrameError: the file has no such frame, no decoder for it is installed, its pixels are not what its header says,
+            or it cannot be understood.
     """
     try:
         with quiet_pydicom(), BoundedFile(path) as file:
-            header = pydicom.dcmread(file, stop_before_pixels=True)
-            index = frame_index(number, _checked_frames(header))
+            header = read_bare(file)
+            frames = _checked_frames(header)
+            index = frame_index(number_of_frame, frames)
             syntax = _checked_syntax(header)
+            check_samples(header)
             if syntax.is_encapsulated:
                 _check_codestream(file, header, index)
-            region = _largest_region(header)
-            grey = _grey(pixel_array(file, index=index), header)
+            else:
+                _check_length(file, header, syntax, frames)
+            regions = regions_of(header, number(header, "Columns"), number(header, "Rows"))
+            grey = _decoded(file, header, syntax, index)
     except (FrameError, MemoryError):
         raise
     except Exception as error:  # a broken header answers with AttributeError, KeyError, struct.error, RecursionError, …
         raise FrameError(
-            f"cannot be read as DICOM ({textwrap.shorten(str(error), 200) or type(error).__name__}). "
+            "cannot be read as DICOM: its header or its pixels are damaged. "
             "Expected a whole image object; open it in a viewer, and export it again."
         ) from error
-    return _cut(grey, region)
+    return _cut(grey, regions)
 
 
 def read_header(path: Path) -> Dataset:
@@ -86,16 +77,9 @@ def read_header(path: Path) -> Dataset:
     """
     try:
         with quiet_pydicom(), BoundedFile(path) as file:
-            return pydicom.dcmread(file, stop_before_pixels=True)
+            return pydicom.dcmread(file, stop_before_pixels=True, force=True)
     except Exception as error:
-        raise FrameError(f"cannot be read as DICOM ({type(error).__name__}).") from error
-
-
-@contextmanager
-def quiet_pydicom() -> Iterator[None]:
-    """Without pydicom's warnings, which quote header values; it gives them when a value is asked for."""
-    with warnings.catch_warnings(action="ignore"):
-        yield
+        raise FrameError("cannot be read as DICOM: its header is damaged.") from error
 
 
 def _checked_frames(header: Dataset) -> int:
@@ -103,18 +87,18 @@ def _checked_frames(header: Dataset) -> int:
     if "Rows" not in header or "Columns" not in header:
         kind = uid.UID(str(header.get("SOPClassUID", ""))).name or "unknown"
         raise FrameError(f"is DICOM without an image ({kind}). Expected an ultrasound image or cine.")
-    check_size(int(header.Columns), int(header.Rows))
-    return int(header.get("NumberOfFrames") or 1)
+    check_size(number(header, "Columns"), number(header, "Rows"))
+    return max(number(header, "NumberOfFrames", 1), 1)
 
 
 def _checked_syntax(header: Dataset) -> uid.UID:
     """The transfer syntax, for which a decoder is installed."""
-    syntax = header.file_meta.TransferSyntaxUID
+    syntax = with_syntax(header)
     if syntax == uid.DeflatedExplicitVRLittleEndian:
         raise FrameError("is deflated as a whole, which can hide a bomb. Export it uncompressed.")
     try:
         available = get_decoder(syntax).is_available
-        if syntax == uid.JPEGExtended12Bit and int(header.BitsStored) > 8:
+        if syntax == uid.JPEGExtended12Bit and number(header, "BitsStored") > 8:
             available = False  # Pillow offers itself for it, and reads 8 bits alone
     except NotImplementedError:
         available = False
@@ -137,7 +121,7 @@ def _check_codestream(file: BinaryIO, header: Dataset, index: int) -> None:
     offsets = None
     if "ExtendedOffsetTable" in header:
         offsets = (header.ExtendedOffsetTable, header.ExtendedOffsetTableLengths)
-    frames = int(header.get("NumberOfFrames") or 1)
+    frames = max(number(header, "NumberOfFrames", 1), 1)
     codestream = get_frame(file, index, extended_offsets=offsets, number_of_frames=frames)
     size = _codestream_size(header.file_meta.TransferSyntaxUID, codestream)
     if size not in (None, (int(header.Columns), int(header.Rows))):
@@ -161,88 +145,74 @@ def _codestream_size(syntax: uid.UID, codestream: bytes) -> tuple[int, int] | No
     return width, height
 
 
-def _grey(stored: NDArray[Any], header: Dataset) -> NDArray[np.uint8]:
-    interpretation = str(header.PhotometricInterpretation)
-    white = 2 ** int(header.BitsStored) - 1
-    if interpretation == "PALETTE COLOR":
-        stored = apply_color_lut(stored, header)[..., :3]
-        white = int(np.iinfo(stored.dtype).max)
-    elif interpretation in _GREY:
-        return _windowed(stored, header)
-    elif interpretation not in _COLOUR:
-        expected = ", ".join(sorted({*_GREY, *_COLOUR, "PALETTE COLOR"}))
-        raise FrameError(f"photometric interpretation {interpretation!r} is not known. Expected one of {expected}.")
-    if white > 255:
-        check_stretched(stored, white)
-        stored = stretch(stored, 0, white)
-    return luma(np.ascontiguousarray(stored, dtype=np.uint8))
-
-
-def _windowed(stored: NDArray[Any], header: Dataset) -> NDArray[np.uint8]:
-    """Greyscale through the rescale and the window, from the range that they give to 0 … 255."""
-    black, white = _range(header)
-    values = apply_modality_lut(stored, header)
-    if "VOILUTSequence" in header or "WindowWidth" in header:
-        if header.get("VOILUTSequence"):
-            black, white = 0, 2 ** int(header.VOILUTSequence[0].LUTDescriptor[2]) - 1
-        values = apply_voi_lut(values, header)
-    elif int(header.BitsStored) > 8 and black == 0:
-        check_stretched(values, int(white))
-    grey = stretch(values, black, white)
-    return np.invert(grey) if header.PhotometricInterpretation == "MONOCHROME1" else grey
-
-
-def _range(header: Dataset) -> tuple[float, float]:
-    """What the modality transformation makes of the smallest and the largest value that can be stored."""
-    if header.get("ModalityLUTSequence"):
-        return 0, 2 ** int(header.ModalityLUTSequence[0].LUTDescriptor[2]) - 1
-    bits = int(header.BitsStored)
-    lowest = -(2 ** (bits - 1)) if header.get("PixelRepresentation") else 0
-    slope, intercept = float(header.get("RescaleSlope", 1)), float(header.get("RescaleIntercept", 0))
-    if not slope > 0:
-        raise FrameError(f"rescale slope is {slope:g}; expected one above 0.")
-    return lowest * slope + intercept, (lowest + 2**bits - 1) * slope + intercept
-
-
-def _largest_region(header: Dataset) -> Dataset | None:
-    regions = [item for item in header.get("SequenceOfUltrasoundRegions") or [] if _is_picture(item)]
-    return max(regions, key=_area, default=None)
-
-
-def _is_picture(region: Dataset) -> bool:
-    return int(region.get("RegionSpatialFormat", 0)) == _TISSUE_FORMAT
-
-
-def _area(region: Dataset) -> int:
-    x0, y0, x1, y1 = _corners(region)
-    return (x1 - x0) * (y1 - y0)
-
-
-def _corners(region: Dataset) -> tuple[int, int, int, int]:
-    """x0, y0, x1, y1 px, end exclusive; the header's last column and row belong to the region."""
-    return (
-        int(region.RegionLocationMinX0),
-        int(region.RegionLocationMinY0),
-        int(region.RegionLocationMaxX1) + 1,
-        int(region.RegionLocationMaxY1) + 1,
-    )
-
-
-def _cut(grey: NDArray[np.uint8], region: Dataset | None) -> Frame:
-    if region is None:
-        return Frame(grey)
-    height, width = grey.shape
-    x0, y0, x1, y1 = _corners(region)
-    x1, y1 = min(x1, width), min(y1, height)
-    if not (0 <= x0 < x1 and 0 <= y0 < y1):
+def _check_length(file: BinaryIO, header: Dataset, syntax: uid.UID, frames: int) -> None:
+    """Refuse plain samples of another length than the header's numbers give."""
+    samples = number(header, "SamplesPerPixel", 1)
+    bits = number(header, "Rows") * number(header, "Columns") * samples * number(header, "BitsAllocated")
+    if header.PhotometricInterpretation == "YBR_FULL_422":
+        if number(header, "PlanarConfiguration", 0) != 0:
+            raise FrameError(
+                "is YBR_FULL_422 and says that its colours are by plane, which cannot be. Export it again."
+            )
+        bits = bits // 3 * 2
+    expected = -(-bits * frames // 8)
+    length = pixel_bytes(file, syntax)
+    if length is None:
+        raise FrameError("has compressed pixels, and no transfer syntax says how. Export it as a whole DICOM file.")
+    start = file.tell()
+    left = file.seek(0, io.SEEK_END) - start
+    file.seek(start)
+    if left < length:
+        raise FrameError("cannot be read as DICOM: it is cut off. Export it again.")
+    fits = length in (expected, expected + expected % 2)
+    if not fits and not _is_padded(file, syntax, expected, length - expected, expected // frames):
         raise FrameError(
-            f"its ultrasound region ({x0}, {y0}, {x1}, {y1}) lies outside the picture ({width}×{height} px)."
+            f"has {length} bytes of pixels where its header's numbers give {expected} "
+            f"({header.PhotometricInterpretation}, {samples} samples, {header.BitsAllocated} bits). "
+            "What it says of its pixels is wrong: export it again."
         )
-    return Frame(grey[y0:y1, x0:x1], (x0, y0), _pixel_size(region))
 
 
-def _pixel_size(region: Dataset) -> tuple[float, float] | None:
-    """Millimetres a pixel along x and y, where the region measures in centimetres."""
-    units = {region.get("PhysicalUnitsXDirection"), region.get("PhysicalUnitsYDirection")}
-    x, y = (abs(float(region.get(f"PhysicalDelta{axis}") or 0)) * 10 for axis in "XY")
-    return (x, y) if units == {_CENTIMETRES} and 0 < x < np.inf and 0 < y < np.inf else None
+def _is_padded(file: BinaryIO, syntax: uid.UID, expected: int, more: int, frame: int) -> bool:
+    """Whether what is too long is a few zeros after the samples: some writers fill up blocks.
+
+    Args:
+        file: stands where the pixel data begin, and stands there again.
+        expected, more, frame: bytes of all frames, beyond them, and of one.
+    """
+    if not 0 < more <= frame // _LEAST_OF_PADDING:
+        return False
+    start = file.tell()
+    file.seek(start + (8 if syntax.is_implicit_VR else 12) + expected)
+    rest = file.read(more)
+    file.seek(start)
+    return not any(rest)
+
+
+def _decoded(file: BinaryIO, header: Dataset, syntax: uid.UID, index: int) -> NDArray[np.uint8]:
+    """The grey levels of one frame."""
+    source: Any = file
+    defaults = _DEFAULTS | ({"PlanarConfiguration": 0} if number(header, "SamplesPerPixel", 1) > 1 else {})
+    unsaid = {keyword: value for keyword, value in defaults.items() if header.get(keyword) in (None, "")}
+    if unsaid or not has_syntax(header):  # pydicom takes them from the file alone, and wants them all
+        file.seek(0)
+        source = pydicom.dcmread(file, force=True)
+        source.file_meta.TransferSyntaxUID = syntax
+        for keyword, value in unsaid.items():
+            setattr(source, keyword, value)
+    decoded = Dataset()
+    options: dict[str, Any] = (
+        {} if syntax.is_encapsulated and syntax != uid.RLELossless else {"correct_unused_bits": False}
+    )
+    with heeded_warnings():
+        samples = pixel_array(source, ds_out=decoded, index=index, raw=True, **options)
+    return grey_of(samples, header, decoded)
+
+
+def _cut(grey: NDArray[np.uint8], regions: tuple[Region, ...]) -> Frame:
+    pictures = [region for region in regions if region.is_picture]
+    if not pictures:
+        return Frame(grey, whole=grey, regions=regions)
+    largest = max(pictures, key=lambda region: region.area)
+    x0, y0, x1, y1 = largest.box
+    return Frame(grey[y0:y1, x0:x1], (x0, y0), largest.mm_per_px, grey, regions)

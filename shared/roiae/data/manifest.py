@@ -3,9 +3,9 @@
     image,subject,roi_x0,roi_y0,roi_x1,roi_y1[,split][,mm_per_px][,frame]
 
 One row a frame. `image` is a path below the folder; the box is in pixels of the stored frame, x to the right, y down,
-end exclusive. `split` is `train`, `validation` or empty; `mm_per_px` a pixel's size, or empty; `frame` which frame of a
-cine, from 1, or empty where the file holds one. Other columns are ignored. Commas, semicolons or tabs; with or without
-a byte order mark; any line ends.
+end exclusive. `split` is `train`, `validation` or empty; `mm_per_px` a pixel's size (`0.1`, or `0.2x0.1` along x and
+y), or empty; `frame` which frame of a cine, from 1, or empty where the file holds one. Other columns are ignored.
+Commas, semicolons or tabs; with or without a byte order mark; any line ends.
 """
 
 import difflib
@@ -36,7 +36,7 @@ class ManifestRow:
     subject: str
     box: tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels of the stored frame, end exclusive
     split: str | None  # train, validation, or not stated
-    mm_per_px: float | None
+    mm_per_px: tuple[float, float] | None  # along x and y
     frame: int | None = None  # which of the file's frames, from 1; not stated where it holds one
 
 
@@ -184,14 +184,22 @@ def parse_frame(where: str, value: str) -> int | None:
     return int(match[1])
 
 
-def parse_millimetres(where: str, value: str) -> float | None:
-    """Millimetres a pixel, or None where the table does not say."""
+def parse_millimetres(where: str, value: str) -> tuple[float, float] | None:
+    """Millimetres a pixel along x and y, or None where the table does not say: one number for both, or 0.2x0.1."""
     if not value:
         return None
     try:
-        millimetres = float(value.replace(",", "."))
+        sides = [float(side.replace(",", ".")) for side in value.split("x")]
     except ValueError:
-        millimetres = math.nan
-    if not 0 < millimetres < math.inf:
+        sides = []
+    if len(sides) not in (1, 2) or not all(0 < side < math.inf for side in sides):
         raise ManifestError(f"{where}: mm_per_px is {value!r}; expected millimetres above 0, or nothing.")
-    return millimetres
+    return sides[0], sides[-1]
+
+
+def write_millimetres(mm_per_px: tuple[float, float] | None) -> str:
+    """As `parse_millimetres` reads it."""
+    if mm_per_px is None:
+        return ""
+    x, y = (f"{side:.6g}" for side in mm_per_px)
+    return x if x == y else f"{x}x{y}"

@@ -1,6 +1,6 @@
 """One frame, read: its grey levels, and where they lie in the picture that was stored."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,27 @@ from PIL import Image
 from roiae.errors import Fault, FrameError
 
 MAX_PIXELS = 50_000_000  # a scanner's frame has 1 to 3 million; a file that claims far more is a decompression bomb
-_UNSTRETCHED = 16  # pixels all below a sixteenth of white were not stretched to their type
+
+
+Box = tuple[int, int, int, int]  # x0, y0, x1, y1 px, end exclusive
+
+
+@dataclass(frozen=True)
+class Region:
+    """A part of a stored picture that its header describes."""
+
+    box: Box
+    mm_per_px: tuple[float, float] | None  # along x and y, where it is a picture measured in centimetres
+    is_picture: bool  # of tissue in two dimensions, unlike a spectrum or a colour bar
+
+    def holds(self, box: Box) -> bool:
+        x0, y0, x1, y1 = self.box
+        return x0 <= box[0] and y0 <= box[1] and box[2] <= x1 and box[3] <= y1
+
+    @property
+    def area(self) -> int:
+        x0, y0, x1, y1 = self.box
+        return (x1 - x0) * (y1 - y0)
 
 
 @dataclass(frozen=True)
@@ -19,6 +39,27 @@ class Frame:
     pixels: NDArray[np.uint8]  # [H, W], grey
     origin: tuple[int, int] = (0, 0)  # x, y px of its first pixel in the stored picture
     mm_per_px: tuple[float, float] | None = None  # along x and y, where the file says so
+    whole: NDArray[np.uint8] | None = None  # the stored picture, where the frame is cut from it
+    regions: tuple[Region, ...] = ()  # of the stored picture
+
+    @property
+    def picture(self) -> tuple[int, int]:
+        """Width and height of the stored picture, px."""
+        height, width = (self.pixels if self.whole is None else self.whole).shape
+        return width, height
+
+    def holding(self, box: Box) -> "Frame":
+        """The same picture, cut to a region that holds the box and measured by the smallest that does.
+
+        Args:
+            box: in pixels of the stored picture. Where no region holds it, the frame stays as it is.
+        """
+        around = sorted((region for region in self.regions if region.holds(box)), key=lambda region: region.area)
+        pictures = [region for region in around if region.is_picture]
+        if self.whole is None or not pictures:
+            return self
+        x0, y0, x1, y1 = pictures[-1].box
+        return replace(self, pixels=self.whole[y0:y1, x0:x1], origin=(x0, y0), mm_per_px=around[0].mm_per_px)
 
 
 def check_size(width: int, height: int) -> None:
@@ -59,16 +100,16 @@ def stretch(values: NDArray[np.generic], black: float, white: float) -> NDArray[
 
 
 def check_stretched(values: NDArray[np.generic], white: int) -> None:
-    """Refuse pixels of more than 8 bits that would turn almost black.
+    """Refuse pixels of more than 8 bits of which none uses the highest bit: they have fewer bits than their type.
 
     Raises:
-        FrameError: the brightest is below a sixteenth of white.
+        FrameError: the brightest is below half of white, so that all would turn darker than they are.
     """
     brightest = int(values.max())
-    if brightest < white / _UNSTRETCHED:
+    if brightest < (white + 1) // 2:
         raise FrameError(
             f"{white.bit_length()}-bit pixels of which the brightest is {brightest} of {white}: "
-            "they would turn almost black. Probably fewer bits in a larger type; stretch them, or export 8-bit PNG.",
+            "probably fewer bits in a larger type, and all would turn too dark. Stretch them, or export 8-bit PNG.",
             Fault.BIT_DEPTH,
         )
 

@@ -15,11 +15,10 @@ from roiae.data.cache import FORMAT_VERSION, CachedFrames, Decoded, Unusable, ca
 from roiae.data.frames import read_frame, square_frame
 from roiae.data.geometry import resize_boxes
 from roiae.data.manifest import ManifestRow
-from roiae.data.pixels import Frame
+from roiae.data.pixels import Box, Frame
 from roiae.data.splits import Split
 from roiae.errors import Fault, FrameError
 
-Box = tuple[int, int, int, int]
 _DECODERS = ("pillow", "pydicom", "pylibjpeg-openjpeg", "pyjpegls")  # another version may give other pixels
 
 
@@ -44,8 +43,9 @@ class Reading:
 
     def mm_per_px(self, side: int) -> NDArray[np.float64]:
         """[K, 2] pixel sizes of the resized frames: the manifest's, else the file's own; nan where neither says."""
-        stated = np.array([self.rows[place].mm_per_px for place in self.usable], dtype=np.float64)  # None becomes nan
-        stored = np.where(np.isnan(stated)[:, None], self.cached.mm_per_px, stated[:, None])
+        rows = [self.rows[place].mm_per_px or (np.nan, np.nan) for place in self.usable]
+        stated = np.array(rows, dtype=np.float64).reshape(-1, 2)
+        stored = np.where(np.isnan(stated), self.cached.mm_per_px, stated)
         return stored * self.cached.sizes / side
 
 
@@ -118,7 +118,7 @@ def _decode(
 ) -> Iterator[Decoded | Unusable]:
     for done, row in enumerate(rows, start=1):
         try:
-            frame = read_frame(row.image, row.frame)
+            frame = read_frame(row.image, row.frame).holding(row.box)
             check_box(row.box, frame)
             height, width = frame.pixels.shape
             yield Decoded(square_frame(frame.pixels, side), (width, height), frame.origin, frame.mm_per_px)

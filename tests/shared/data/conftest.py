@@ -12,6 +12,17 @@ from pydicom.dataset import FileMetaDataset
 HEADER = "image,subject,roi_x0,roi_y0,roi_x1,roi_y1"
 
 
+def region(x0: int, y0: int, x1: int, y1: int, *, spatial: int = 1, units: int = 3, delta: float = 0.02) -> Dataset:
+    """An ultrasound region whose corners are its first and last pixel."""
+    item = Dataset()
+    item.RegionSpatialFormat, item.RegionDataType = spatial, 1
+    item.RegionLocationMinX0, item.RegionLocationMinY0 = x0, y0
+    item.RegionLocationMaxX1, item.RegionLocationMaxY1 = x1, y1
+    item.PhysicalUnitsXDirection = item.PhysicalUnitsYDirection = units
+    item.PhysicalDeltaX, item.PhysicalDeltaY = delta, delta / 2
+    return item
+
+
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
     """Twelve frames of 40×30 px from twelve subjects; line 2 of the manifest is f00.png of S00."""

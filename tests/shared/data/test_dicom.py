@@ -10,7 +10,7 @@ import pydicom
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from pydicom import Dataset, uid
+from pydicom import uid
 from pydicom.data import get_testdata_file
 from pydicom.encaps import generate_frames
 from pydicom.pixels.decoders.base import get_decoder
@@ -21,6 +21,7 @@ from roiae.data import dicom
 from roiae.data.frames import read_frame
 from roiae.data.phantom import SCANNERS, draw_phantom
 from roiae.errors import Fault, FrameError
+from tests.shared.data.conftest import region
 
 GREY: NDArray[np.uint8] = np.random.default_rng(0).integers(0, 256, (30, 40), dtype=np.uint8)
 WriteDicom = Callable[..., Path]
@@ -34,17 +35,6 @@ def bundled(name: str) -> Path:
 
 def luma(colour: NDArray[Any]) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(np.asarray(colour, dtype=np.uint8)).convert("L"))
-
-
-def region(x0: int, y0: int, x1: int, y1: int, *, spatial: int = 1, units: int = 3, delta: float = 0.02) -> Dataset:
-    """An ultrasound region whose corners are its first and last pixel."""
-    item = Dataset()
-    item.RegionSpatialFormat, item.RegionDataType = spatial, 1
-    item.RegionLocationMinX0, item.RegionLocationMinY0 = x0, y0
-    item.RegionLocationMaxX1, item.RegionLocationMaxY1 = x1, y1
-    item.PhysicalUnitsXDirection = item.PhysicalUnitsYDirection = units
-    item.PhysicalDeltaX, item.PhysicalDeltaY = delta, delta / 2
-    return item
 
 
 @pytest.mark.parametrize("name", ["examples_rgb_color.dcm", "ExplVR_BigEnd.dcm", "SC_rgb_rle.dcm"])
@@ -65,34 +55,29 @@ def test_uncompressed_422_is_what_pydicom_converts() -> None:
     np.testing.assert_array_equal(read_frame(name).pixels, luma(rgb))
 
 
-def test_a_frame_of_a_jpeg_cine_is_what_pillow_decodes_and_is_cut_to_its_region() -> None:
+def test_a_frame_of_a_jpeg_cine_is_what_pillow_decodes_and_its_regions_of_another_size_are_not_used() -> None:
     name = bundled("examples_ybr_color.dcm")
     data = pydicom.dcmread(name)
     codestream = list(generate_frames(data.PixelData, number_of_frames=30))[6]
     place = data.SequenceOfUltrasoundRegions[0]
     whole = np.asarray(Image.open(io.BytesIO(codestream)).convert("L")).astype(int)
     frame = read_frame(name, 7)
-    x0, y0 = place.RegionLocationMinX0, place.RegionLocationMinY0
-    cut = whole[y0 : place.RegionLocationMaxY1 + 1, x0 : place.RegionLocationMaxX1 + 1]
-    assert frame.origin == (x0, y0)
-    np.testing.assert_allclose(frame.pixels, cut, atol=2)  # two ways from YCbCr to grey round differently
-    assert frame.mm_per_px == (place.PhysicalDeltaX * 10, place.PhysicalDeltaY * 10)
+    np.testing.assert_allclose(frame.pixels, whole, atol=2)  # two ways from YCbCr to grey round differently
+    assert place.RegionLocationMaxX1 > data.Columns  # the example was made smaller, its region not
+    assert (frame.origin, frame.mm_per_px) == ((0, 0), None)
 
 
-def test_a_palette_is_looked_up_and_the_2d_region_taken_as_far_as_it_reaches() -> None:
+def test_a_palette_is_looked_up_and_regions_that_reach_beyond_the_picture_are_not_used() -> None:
     data = pydicom.dcmread(bundled("examples_palette.dcm"))
     red, green, blue = (
         np.frombuffer(data[f"{name}PaletteColorLookupTableData"].value, dtype="<u2")[data.pixel_array] / 257
         for name in ("Red", "Green", "Blue")
     )
     frame = read_frame(bundled("examples_palette.dcm"))
-    (x, y), (height, width) = frame.origin, frame.pixels.shape
-    expected = (0.299 * red + 0.587 * green + 0.114 * blue)[y : y + height, x : x + width]
-    np.testing.assert_allclose(frame.pixels, expected, atol=1)
-    tissue, other = data.SequenceOfUltrasoundRegions
-    assert (x, y) == (tissue.RegionLocationMinX0, tissue.RegionLocationMinY0)
-    assert other.RegionSpatialFormat != 1
-    assert (x + width, y + height) == (data.Columns, data.Rows)  # the example was cut, its region not
+    np.testing.assert_allclose(frame.pixels, 0.299 * red + 0.587 * green + 0.114 * blue, atol=1)
+    tissue, _ = data.SequenceOfUltrasoundRegions
+    assert tissue.RegionLocationMaxX1 >= data.Columns  # the example was cut, its region not
+    assert (frame.origin, frame.mm_per_px) == ((0, 0), None)
 
 
 @pytest.mark.parametrize(
@@ -139,10 +124,50 @@ def test_a_region_in_other_units_gives_no_pixel_size(write_dicom: WriteDicom) ->
     assert read_frame(write_dicom(GREY, regions=[region(0, 0, 39, 29, units=4)])).mm_per_px is None
 
 
-@pytest.mark.parametrize("corners", [(20, 5, 10, 9), (50, 5, 60, 9), (0, 30, 39, 40)])
-def test_a_region_outside_the_picture_is_refused(write_dicom: WriteDicom, corners: tuple[int, int, int, int]) -> None:
+def test_a_region_that_ends_before_it_starts_is_refused(write_dicom: WriteDicom) -> None:
     with pytest.raises(FrameError, match=r"its ultrasound region .* lies outside the picture \(40×30 px\)"):
-        read_frame(write_dicom(GREY, regions=[region(*corners)]))
+        read_frame(write_dicom(GREY, regions=[region(20, 5, 10, 9)]))
+
+
+@pytest.mark.parametrize("corners", [(50, 5, 60, 9), (0, 30, 39, 40), (0, 0, 79, 59), (0, 0, 39, 31), (0, 0, 41, 29)])
+def test_regions_of_another_picture_measure_and_cut_nothing(
+    write_dicom: WriteDicom, corners: tuple[int, int, int, int]
+) -> None:
+    frame = read_frame(write_dicom(GREY, regions=[region(2, 2, 20, 20), region(*corners)]))
+    assert (frame.pixels.shape, frame.origin, frame.mm_per_px) == ((30, 40), (0, 0), None)
+
+
+def test_a_region_whose_end_is_written_for_its_last_pixel_is_kept(write_dicom: WriteDicom) -> None:
+    frame = read_frame(write_dicom(GREY, regions=[region(0, 0, 40, 30)]))
+    assert frame.pixels.shape == (30, 40)
+    assert frame.mm_per_px == pytest.approx((0.2, 0.1))
+
+
+def test_the_smallest_region_that_holds_the_box_measures_it(write_dicom: WriteDicom) -> None:
+    path = write_dicom(GREY, regions=[region(0, 0, 39, 29), region(20, 10, 39, 29, delta=0.01)])
+    frame = read_frame(path)
+    assert frame.mm_per_px == pytest.approx((0.2, 0.1))
+    assert frame.holding((22, 12, 30, 20)).mm_per_px == pytest.approx((0.1, 0.05))
+    assert frame.holding((2, 12, 30, 20)).mm_per_px == pytest.approx((0.2, 0.1))
+
+
+def test_a_box_in_the_smaller_of_two_pictures_is_cut_to_that_one(write_dicom: WriteDicom) -> None:
+    frame = read_frame(write_dicom(GREY, regions=[region(0, 0, 24, 29), region(26, 0, 39, 29)]))
+    assert frame.holding((28, 3, 35, 9)).origin == (26, 0)
+
+
+def test_a_box_in_a_spectrum_has_no_size(write_dicom: WriteDicom) -> None:
+    frame = read_frame(write_dicom(GREY, regions=[region(0, 0, 39, 29), region(20, 10, 39, 29, spatial=3)]))
+    assert frame.holding((22, 12, 30, 20)).mm_per_px is None
+
+
+def test_a_falling_delta_is_a_direction_and_a_region_as_wide_as_a_room_measures_nothing(
+    write_dicom: WriteDicom,
+) -> None:
+    assert read_frame(write_dicom(GREY, regions=[region(0, 0, 39, 29, delta=-0.02)])).mm_per_px == pytest.approx(
+        (0.2, 0.1)
+    )
+    assert read_frame(write_dicom(GREY, regions=[region(0, 0, 39, 29, delta=2.0)])).mm_per_px is None
 
 
 def test_monochrome1_is_inverted(write_dicom: WriteDicom) -> None:

@@ -8,7 +8,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from roiae.data import pixels
 from roiae.data.frames import read_frame, square_frame
-from roiae.errors import FrameError
+from roiae.errors import Fault, FrameError
 
 GREY: NDArray[np.uint8] = np.random.default_rng(0).integers(0, 256, (30, 40), dtype=np.uint8)
 
@@ -65,11 +65,29 @@ def test_floating_point_pixels_are_refused(tmp_path: Path) -> None:
         read_frame(tmp_path / "float.tif")
 
 
-def test_orientation_tags_do_not_turn_the_stored_frame(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["turned.png", "turned.jpg", "turned.tif"])
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_a_tag_that_turns_the_picture_is_refused_in_every_format(tmp_path: Path, name: str, orientation: int) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # a viewer would turn it by 90°
-    Image.fromarray(GREY).save(tmp_path / "turned.png", exif=exif)
-    np.testing.assert_array_equal(read_frame(tmp_path / "turned.png").pixels, GREY)
+    exif[0x0112] = orientation
+    Image.fromarray(GREY).save(tmp_path / name, exif=exif)
+    with pytest.raises(FrameError, match=rf"{name}: has an orientation tag \({orientation}\)") as refusal:
+        read_frame(tmp_path / name)
+    assert refusal.value.fault is Fault.ORIENTATION
+
+
+@pytest.mark.parametrize("name", ["upright.png", "upright.tif"])
+def test_a_tag_that_turns_nothing_is_neutral(tmp_path: Path, name: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 1
+    Image.fromarray(GREY).save(tmp_path / name, exif=exif)
+    np.testing.assert_array_equal(read_frame(tmp_path / name).pixels, GREY)
+
+
+def test_transparent_pixels_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.stack([GREY, GREY // 2], axis=-1), "LA").save(tmp_path / "glass.png")
+    with pytest.raises(FrameError, match=r"glass\.png: is transparent in places"):
+        read_frame(tmp_path / "glass.png")
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -130,3 +148,29 @@ def test_shrinking_averages_instead_of_skipping_pixels() -> None:
     square = square_frame(stripes, 16)
     assert square.shape == (16, 16)
     np.testing.assert_allclose(square, 127.5, atol=12)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("kind", ["grey", "colour", "colour by plane", "white is zero"])
+@pytest.mark.parametrize("bits", [8, 12, 14, 16])
+def test_tiff_of_another_writer_is_read_as_another_reader_reads_it_or_refused(
+    tmp_path: Path, bits: int, kind: str, compression: str | None
+) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    stored = (GREY.astype(np.uint32) * (2**bits - 1) // 255).astype(np.uint8 if bits == 8 else np.uint16)
+    options: dict[str, object] = {"photometric": "minisblack", "compression": compression}
+    if kind == "white is zero":
+        stored = (2 ** (stored.itemsize * 8) - 1 - stored).astype(stored.dtype)
+        options["photometric"] = "miniswhite"
+    elif kind != "grey":
+        by_plane = kind == "colour by plane"
+        stored = np.stack([stored] * 3, axis=0 if by_plane else -1)
+        options |= {"photometric": "rgb", "planarconfig": "separate" if by_plane else "contig"}
+    tifffile.imwrite(tmp_path / "f.tif", stored, **options)
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "f.tif"), stored)
+    try:
+        frame = read_frame(tmp_path / "f.tif").pixels
+    except FrameError:
+        assert bits > 8
+    else:
+        np.testing.assert_allclose(frame, GREY.astype(int), atol=1)

@@ -22,7 +22,7 @@ def test_a_row_carries_image_subject_box_split_and_pixel_size(write_manifest: Wr
     assert row.image == (folder / "images/a.png").resolve()
     assert row.image.is_absolute()
     assert (row.line, row.subject, row.box) == (2, "S1", (1, 2, 30, 40))
-    assert (row.split, row.mm_per_px) == ("validation", 0.12)
+    assert (row.split, row.mm_per_px) == ("validation", (0.12, 0.12))
 
 
 def test_optional_cells_may_be_empty_and_other_columns_are_ignored(write_manifest: WriteManifest) -> None:
@@ -52,7 +52,7 @@ def test_what_spreadsheets_write_is_read(write_manifest: WriteManifest, content:
 
 def test_a_decimal_comma_is_read_where_semicolons_separate(write_manifest: WriteManifest) -> None:
     (row,) = read_manifest(write_manifest(f"{FULL_HEADER}\n{ROW}\n".replace(",", ";").replace("40", "40;;0,25")))
-    assert row.mm_per_px == 0.25
+    assert row.mm_per_px == (0.25, 0.25)
 
 
 def test_rows_keep_their_order_and_lines(write_manifest: WriteManifest) -> None:

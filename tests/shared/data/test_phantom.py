@@ -151,7 +151,7 @@ def test_a_written_hospital_reads_like_a_real_one(tmp_path: Path) -> None:
     for row in rows:
         with Image.open(row.image) as image:
             assert (image.mode, image.size) == ("L", (96, 96))
-        assert row.mm_per_px == pytest.approx(SCANNERS[2].field_mm / 96, abs=1e-6)
+        assert row.mm_per_px == pytest.approx((SCANNERS[2].field_mm / 96,) * 2, abs=1e-6)
         assert row.box[2] <= 96
 
 

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from pydicom import Dataset
 
-from roiae.data.pixels import Frame
-from roiae.data.reading import Box, check_box
+from roiae.data.pixels import Box, Frame
+from roiae.data.reading import check_box
 from roiae.data.site_data import SiteData
 from roiae.errors import Fault, FrameError
 

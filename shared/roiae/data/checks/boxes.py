@@ -14,6 +14,7 @@ _ENOUGH = 20  # boxes that say what is usual at a site
 # far of those that still fit their frame with axes exchanged.
 _FAR = 6.0
 _NEAR = 4.0
+_LEAST_FACTOR = np.log(1.3)
 _LEAST_SPREAD = 0.05  # of a measure, where a site's boxes are nearly equal
 
 
@@ -28,7 +29,8 @@ def small(rows: Sequence[ManifestRow], rois: NDArray[np.int64]) -> Finding:
 def unlike_the_others(
     rows: Sequence[ManifestRow], origins: NDArray[np.int64], sizes: NDArray[np.int64]
 ) -> Iterator[Finding]:
-    """Boxes far from the rest of the site; those that exchanged axes bring back among the others are swapped.
+    """Boxes far from the rest of the site; those that exchanged axes bring back among the others are swapped, and
+    those that one factor brings back were drawn on a picture of another size.
 
     Args:
         rows: K rows with a frame.
@@ -44,8 +46,21 @@ def unlike_the_others(
     fits = (starts >= 0).all(axis=1) & (ends <= sizes).all(axis=1)
     back = np.zeros(len(rows), dtype=bool)
     back[fits] = _distance(measures(exchanged[fits], origins[fits], sizes[fits]), usual) < _NEAR
-    yield at_lines("roi-swapped", (row.line for row, found in zip(rows, far & back, strict=True) if found))
-    yield at_lines("roi-unlikely", (row.line for row, found in zip(rows, far & ~back, strict=True) if found))
+    scaled = _is_scaled(boxes, usual, origins, sizes) & ~back
+    kinds = {"roi-swapped": far & back, "roi-scaled": far & scaled, "roi-unlikely": far & ~back & ~scaled}
+    for code, which in kinds.items():
+        yield at_lines(code, (row.line for row, found in zip(rows, which, strict=True) if found))
+
+
+def _is_scaled(
+    boxes: NDArray[np.float64], usual: NDArray[np.float64], origins: NDArray[np.int64], sizes: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """[K] boxes that all four corners times one factor, out of their own size, bring back among the others."""
+    factors = np.exp((np.median(usual[:, 2:4], axis=0) - usual[:, 2:4]).mean(axis=1))
+    scaled = boxes * factors[:, None]
+    near = _distance(measures(scaled, origins, sizes), usual) < _NEAR
+    found: NDArray[np.bool_] = near & (np.abs(np.log(factors)) > _LEAST_FACTOR)
+    return found
 
 
 def measures(boxes: NDArray[np.float64], origins: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.float64]:

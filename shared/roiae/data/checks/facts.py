@@ -17,6 +17,7 @@ _DARK_GROUND = 25  # grey levels
 _DOT = 40  # grey levels of sharpness
 _DOT_OVER_ECHOES = 5
 _BRIGHTEST = 99.9  # percentile
+_LEVELS = (1, 25, 50, 75, 99)  # percentiles
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Facts:
 
     spread: NDArray[np.float32]  # [N], standard deviation of the grey levels
     brightest: NDArray[np.float32]  # [N], 99.9th percentile of the grey levels
+    levels: NDArray[np.float32]  # [N, 5], 1st, 25th, 50th, 75th and 99th percentile of the grey levels
     hashes: NDArray[np.bool_]  # [N, 255]
     text_bands: NDArray[np.int64]  # [N], bands that look like text on dark ground
     marked: NDArray[np.bool_]  # [N], whether a dot sharper than the frame's echoes lies at the ROI
@@ -36,7 +38,7 @@ def measure(
     frames: NDArray[np.uint8], rois: NDArray[np.int64], on_frame: Callable[[int, int], None] | None = None
 ) -> Facts:
     """Facts of frames [N, S, S] with ROIs [N, 4], N at least 1, in batches: their memory does not grow with N."""
-    spread, brightest, hashes, bands, marked = [], [], [], [], []
+    spread, brightest, levels, hashes, bands, marked = [], [], [], [], [], []
     always_stroke = np.zeros(frames.shape[1:])
     histogram = np.zeros(256, dtype=np.int64)
     for start in range(0, len(frames), _BATCH):
@@ -44,7 +46,9 @@ def measure(
         flat = batch.reshape(len(batch), -1)
         spread.append(flat.std(axis=1, dtype=np.float32))
         counts = np.stack([np.bincount(frame, minlength=256) for frame in flat])
-        brightest.append((counts.cumsum(axis=1) < _BRIGHTEST / 100 * flat.shape[1]).sum(axis=1))
+        below = counts.cumsum(axis=1) / flat.shape[1]
+        brightest.append((below < _BRIGHTEST / 100).sum(axis=1))
+        levels.append(np.stack([(below < share / 100).sum(axis=1) for share in _LEVELS], axis=1))
         histogram += counts.sum(axis=0)
         hashes.append(perceptual_hashes(batch))
         strokes = stroke_maps(batch)
@@ -56,6 +60,7 @@ def measure(
     return Facts(
         spread=np.concatenate(spread),
         brightest=np.concatenate(brightest).astype(np.float32),
+        levels=np.concatenate(levels).astype(np.float32),
         hashes=np.concatenate(hashes),
         text_bands=np.array(bands),
         marked=np.array(marked),

@@ -35,8 +35,17 @@ RULES = {
     "bit-depth": Rule(
         Level.FAIL, "a pixel type of unknown scale, or few bits in a larger type", "export 8-bit PNG, or stretch it"
     ),
+    "orientation": Rule(
+        Level.FAIL,
+        "a tag that turns or mirrors the picture",
+        "turn the pixels, remove the tag, and turn the box likewise",
+    ),
     "constant": Rule(Level.FAIL, "all pixels are nearly the same", "export the frame again, or remove its row"),
-    "dark": Rule(Level.WARN, "the brightest pixels stay below an eighth of white", "look at how it was exported"),
+    "dark": Rule(Level.WARN, "the brightest pixels stay below half of white", "look at how it was exported"),
+    "low-contrast": Rule(Level.WARN, "the grey levels lie within a third of the range", "look at how it was exported"),
+    "negative": Rule(
+        Level.FAIL, "grey levels that are those of the site's other frames turned round", "invert the frame"
+    ),
     "duplicate": Rule(Level.WARN, "the very same pixels twice for one subject", "remove one row"),
     "duplicate-across-subjects": Rule(
         Level.FAIL, "the very same pixels under two subjects", "give both rows the right subject, or remove one"
@@ -59,16 +68,25 @@ RULES = {
     "roi-swapped": Rule(
         Level.FAIL, "a box that fits, or fits the others, with rows and columns exchanged", "exchange x and y"
     ),
+    "roi-scaled": Rule(
+        Level.FAIL,
+        "a box that fits the others when it is multiplied by one factor",
+        "scale the box: it was drawn on a picture of another size",
+    ),
     "roi-small": Rule(
         Level.WARN, "fewer than 5 rows at the model's size", "use a larger model.image_size, or crop the frames"
     ),
     "roi-unlikely": Rule(Level.WARN, "far from this site's other boxes in size or place", "look at it in check.html"),
     "header-identity": Rule(
-        Level.WARN, "a DICOM header with attributes that name a patient (PS3.15, table E.1-1)", "de-identify the files"
+        Level.WARN,
+        "a DICOM header with attributes that name a patient (PS3.15, table E.1-1)",
+        "roiae-client import writes pixels alone; to keep DICOM, dcmodify of DCMTK: dcmodify -ea NAME FILE for each",
     ),
     "burned-in": Rule(Level.WARN, "a DICOM header that says text is burned in", "look at it in check.html"),
     "identity-not-removed": Rule(
-        Level.WARN, "a DICOM header without PatientIdentityRemoved YES", "de-identify the files, or confirm it was done"
+        Level.WARN,
+        "a DICOM header without PatientIdentityRemoved YES",
+        "de-identify the files; where it was done: dcmodify -i PatientIdentityRemoved=YES FILE",
     ),
     "text": Rule(Level.WARN, "bands that look like text on dark ground", "see that none is a name; cover what is"),
     "overlay": Rule(

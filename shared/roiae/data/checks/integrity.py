@@ -14,7 +14,10 @@ from roiae.data.splits import Split, stated_splits
 from roiae.errors import Fault
 
 _CONSTANT_SPREAD = 2.0  # grey levels; the darkest of 523 real frames has 29
-_DARK = 32  # grey levels
+_DARK = 128  # grey levels; pixels of 7 bits or fewer in 8 stay below
+_LOW_CONTRAST = 80  # grey levels from the 1st to the 99th percentile; the least of 523 real frames has 135
+_ENOUGH = 20  # frames that say what is usual at a site
+_SURE = 2.0  # times nearer to the others when turned round
 _NEAR_BITS = 32  # of 255; see facts.perceptual_hashes
 _TABLE = 2**21  # distances that are in memory at a time
 Pairs = Sequence[tuple[int, int]]
@@ -40,10 +43,29 @@ def faulty(rows: Sequence[ManifestRow], reasons: dict[int, Unusable], max_bad_sh
 
 
 def flat(rows: Sequence[ManifestRow], facts: Facts) -> Iterator[Finding]:
-    """Frames of one grey level, and frames that are nearly black; `rows` are those of `facts`."""
+    """Frames of one grey level, too dark, of few grey levels, or negatives; `rows` are those of `facts`."""
     constant = facts.spread < _CONSTANT_SPREAD
+    dark = ~constant & (facts.brightest < _DARK)
     yield at_lines("constant", _lines(rows, constant))
-    yield at_lines("dark", _lines(rows, ~constant & (facts.brightest < _DARK)))
+    yield at_lines("dark", _lines(rows, dark))
+    pale = facts.levels[:, -1] - facts.levels[:, 0] < _LOW_CONTRAST
+    yield at_lines("low-contrast", _lines(rows, pale & ~constant & ~dark))
+    yield at_lines("negative", _lines(rows, negatives(facts.levels) & ~constant))
+
+
+def negatives(levels: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """[N] frames whose grey levels are those of the site's others turned round; none among fewer than `_ENOUGH`.
+
+    Args:
+        levels: [N, 5], rising percentiles that lie evenly round the middle one.
+    """
+    if len(levels) < _ENOUGH:
+        return np.zeros(len(levels), dtype=np.bool_)
+    usual = np.median(levels, axis=0)
+    apart = np.abs(levels - usual).mean(axis=1)
+    turned = np.abs(255 - levels[:, ::-1] - usual).mean(axis=1)
+    found: NDArray[np.bool_] = _SURE * turned < apart
+    return found
 
 
 def identical_pairs(digests: Sequence[str]) -> list[tuple[int, int]]:

@@ -1,59 +1,62 @@
-"""Boxes in JSON: COCO (one file for all frames) and LabelMe (one file a frame)."""
+"""Boxes in JSON: which kind it is, and LabelMe (one file a frame). The other kinds are read in modules of their own."""
 
+import base64
+import io
 import json
 import math
+import warnings
 from pathlib import Path
-from typing import Any, TypeVar
 
-from pydantic import BaseModel, FiniteFloat, ValidationError
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, FiniteFloat
 
-from roiae.data.intake.records import BoxRecord, read_bytes
+from roiae.data.intake.coco import read_coco
+from roiae.data.intake.label_studio import is_label_studio, read_label_studio
+from roiae.data.intake.parsing import as_model, bounds
+from roiae.data.intake.records import NO_BOX, Boxes, BoxRecord, Corners, read_bytes, unknown_of
+from roiae.data.intake.via import is_via, read_via
 from roiae.errors import DataError
 
 Point = tuple[FiniteFloat, FiniteFloat]
-
-
-class _CocoImage(BaseModel):
-    id: int | str
-    file_name: str
-
-
-class _CocoCategory(BaseModel):
-    id: int | str
-    name: str
-
-
-class _CocoAnnotation(BaseModel):
-    image_id: int | str
-    category_id: int | str
-    bbox: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat]  # x, y, width, height
-
-
-class _Coco(BaseModel):
-    images: list[_CocoImage]
-    categories: list[_CocoCategory]
-    annotations: list[_CocoAnnotation]
+_LABELME = (
+    "version",
+    "flags",
+    "imagePath",
+    "imageData",
+    "imageHeight",
+    "imageWidth",
+    "shapes",
+    "lineColor",
+    "fillColor",
+)
+_SHAPE = ("label", "points", "shape_type", "group_id", "flags", "description", "line_color", "fill_color", "score")
+_SHAPE_MORE = ("difficult", "attributes", "kie_linking")  # of X-AnyLabeling, which writes the same format
+_FEWEST_POINTS = {"rectangle": 2, "polygon": 3, "circle": 2}  # of the shapes that have a box
 
 
 class _Shape(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
     label: str
     points: list[Point]
     shape_type: str = "polygon"
 
 
 class _LabelMe(BaseModel):
-    imagePath: str  # noqa: N815 - LabelMe's own name
+    model_config = ConfigDict(extra="allow")
+
+    imagePath: str  # noqa: N815 - LabelMe's own names
+    imageWidth: int | None = None  # noqa: N815
+    imageHeight: int | None = None  # noqa: N815
+    imageData: str | None = None  # noqa: N815
     shapes: list[_Shape]
 
 
-Format = TypeVar("Format", bound=BaseModel)
-
-
-def read_json(path: Path) -> list[BoxRecord]:
-    """Boxes of a COCO or LabelMe file, told apart by their keys.
+def read_json(path: Path) -> Boxes:
+    """Boxes of a COCO, LabelMe, Label Studio or VIA file, told apart by their keys.
 
     Raises:
-        DataError: it cannot be read, is neither, or says something impossible.
+        DataError: it cannot be read, is none of them, or says something impossible.
     """
     try:
         content = json.loads(read_bytes(path))
@@ -61,53 +64,69 @@ def read_json(path: Path) -> list[BoxRecord]:
         raise DataError(f"{path}: is not JSON ({error}).") from error
     keys = content.keys() if isinstance(content, dict) else set()
     if {"images", "annotations"} <= keys:
-        return _coco(path, _as(_Coco, path, content))
+        return read_coco(path, content)
     if {"shapes", "imagePath"} <= keys:
-        return _labelme(path, _as(_LabelMe, path, content))
-    raise DataError(f"{path}: is neither COCO (images, annotations, categories) nor LabelMe (imagePath, shapes).")
+        return _labelme(path, as_model(_LabelMe, path, content))
+    if is_label_studio(content):
+        return read_label_studio(path, content)
+    if is_via(content):
+        return read_via(path, content)
+    raise DataError(
+        f"{path}: is neither COCO (images, annotations, categories) nor LabelMe (imagePath, shapes), "
+        "nor of Label Studio (a list of tasks) or VIA (regions)."
+    )
 
 
-def _coco(path: Path, coco: _Coco) -> list[BoxRecord]:
-    images = {image.id: image.file_name for image in coco.images}
-    labels = {category.id: category.name for category in coco.categories}
-    found = []
-    for number, annotation in enumerate(coco.annotations, start=1):
-        where = f"{path}: annotation {number}"
-        if annotation.image_id not in images or annotation.category_id not in labels:
-            raise DataError(
-                f"{where}: no image {annotation.image_id!r} or no category {annotation.category_id!r} in it."
-            )
-        x, y, width, height = annotation.bbox
-        box = (x, y, x + width, y + height)
-        found.append(BoxRecord(where, images[annotation.image_id], labels[annotation.category_id], box))
-    return found
-
-
-def _labelme(path: Path, file: _LabelMe) -> list[BoxRecord]:
-    found = []
+def _labelme(path: Path, file: _LabelMe) -> Boxes:
+    if (file.imageWidth is None) != (file.imageHeight is None):
+        raise DataError(f"{path}: states one of imageWidth and imageHeight alone; expected both.")
+    picture = None if file.imageWidth is None or file.imageHeight is None else (file.imageWidth, file.imageHeight)
+    embedded = _embedded_size(path, file.imageData)
+    if embedded is not None and picture not in (None, embedded):
+        raise DataError(f"{path}: states {picture} px and holds a picture of {embedded} px. Save it again in LabelMe.")
+    picture = picture or embedded
+    boxes = Boxes(pictures=[file.imagePath])
+    outer = unknown_of(file.model_extra or {}, _LABELME)
     for number, shape in enumerate(file.shapes, start=1):
         where = f"{path}: shape {number}"
         if not shape.points:
             raise DataError(f"{where}: has no points.")
-        points = shape.points
-        if shape.shape_type == "circle" and len(points) == 2:
-            (x, y), on_the_rim = points
-            radius = math.dist((x, y), on_the_rim)
-            points = [(x - radius, y - radius), (x + radius, y + radius)]
-        found.append(BoxRecord(where, file.imagePath, shape.label, bounds(points)))
-    return found
+        box, refusal = _box_of(shape)
+        unknown = (*outer, *unknown_of(shape.model_extra or {}, (*_SHAPE, *_SHAPE_MORE)))
+        boxes.records.append(
+            BoxRecord(where, file.imagePath, shape.label, box, picture=picture, refusal=refusal, unknown=unknown)
+        )
+    return boxes
 
 
-def bounds(points: list[tuple[float, float]]) -> tuple[float, float, float, float]:
-    """x0, y0, x1, y1 round at least one point."""
-    xs, ys = zip(*points, strict=True)
-    return min(xs), min(ys), max(xs), max(ys)
-
-
-def _as(model: type[Format], path: Path, content: Any) -> Format:
+def _embedded_size(path: Path, data: str | None) -> tuple[int, int] | None:
+    """Width and height of the picture that the file itself holds, as it was drawn on."""
+    if not data:
+        return None
     try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise DataError(f"{path}: {place}: {first['msg']}; {error.error_count()} such places.") from error
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(base64.b64decode(data))) as image:
+            return image.size
+    except Exception as error:  # Pillow's own, and those of base64
+        raise DataError(f"{path}: the picture in its imageData cannot be read. Save it again in LabelMe.") from error
+
+
+def _box_of(shape: _Shape) -> tuple[Corners, str]:
+    """The box round a shape, and why it is none."""
+    points: list[tuple[float, float]] = list(shape.points)
+    fewest = _FEWEST_POINTS.get(shape.shape_type)
+    if fewest is None:
+        return NO_BOX, f"is a {shape.shape_type}, which is no box. Expected one of {', '.join(_FEWEST_POINTS)}."
+    if len(points) < fewest or (shape.shape_type == "circle" and len(points) != fewest):
+        return NO_BOX, f"is a {shape.shape_type} of {len(points)} points; expected {fewest}."
+    if shape.shape_type == "circle":
+        (x, y), on_the_rim = points
+        radius = math.dist((x, y), on_the_rim)
+        points = [(x - radius, y - radius), (x + radius, y + radius)]
+    if shape.shape_type == "rectangle" and len(set(points)) > 2 and not _is_upright(points):
+        return NO_BOX, "its box is turned. Expected an upright box."
+    return bounds(points), ""
+
+
+def _is_upright(points: list[tuple[float, float]]) -> bool:
+    """Whether the corners of a rectangle share two values of x and two of y."""
+    return all(len({round(point[axis], 1) for point in points}) <= 2 for axis in (0, 1))

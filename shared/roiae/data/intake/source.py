@@ -4,17 +4,19 @@ import os
 import shutil
 import stat
 import zipfile
-from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from roiae.data.intake.masks import bare_name
+from roiae.data.intake.names import SUFFIXES
 from roiae.errors import DataError, FrameError
 
 MAX_MEMBER_BYTES = 2**31
 _BOMB_RATIO = 100  # of a member, or all of them, larger than _BOMB_BYTES; frames compress two to ten times
 _BOMB_BYTES = 2**25
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom", ".ima", ""})
+_CHUNK = 2**20  # bytes
+_UTF_8 = 0x800  # a member's flag: its name is UTF-8
 
 
 @dataclass
@@ -24,39 +26,28 @@ class Source:
     place: Path
     names: list[str]
     copy: Callable[[str, Path], None]  # one of the names, to a new file
-    _by_key: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-
-    def __post_init__(self) -> None:
-        for name in self.names:
-            path = PurePosixPath(name)
-            for key in {name, path.name, path.stem}:
-                self._by_key[key].append(name)
-
-    def find(self, stated: str) -> str:
-        """The name of the file that boxes call `stated`: by its path, its name, or its name without ending.
-
-        Raises:
-            FrameError: there is none, or more than one.
-        """
-        path = PureWindowsPath(stated)  # knows both kinds of slash
-        for key in (path.as_posix(), path.name, path.stem):
-            found = self._by_key.get(key, [])
-            if len(found) == 1:
-                return found[0]
-            if found:
-                raise FrameError(f"{len(found)} files of the source go by this name; state its folder too.")
-        raise FrameError("no such file in the source.")
 
     def frames(self) -> list[str]:
-        """Names that look like frames'."""
-        return [name for name in self.names if PurePosixPath(name).suffix.lower() in SUFFIXES]
+        """Names that look like frames': not what is named as another frame and `_mask` at its end."""
+        known = {name.rpartition(".")[0].casefold() or name.casefold() for name in self.names}
+        return [
+            name
+            for name in self.names
+            if PurePosixPath(name).suffix.lower() in SUFFIXES and not _is_drawing(name, known)
+        ]
 
 
-def open_source(place: Path, without: Path) -> Source:
+def _is_drawing(name: str, known: set[str]) -> bool:
+    stem = (name.rpartition(".")[0] or name).casefold()
+    return bare_name(stem) != stem and bare_name(stem) in known
+
+
+def open_source(place: Path, without: Path, to: Path) -> Source:
     """A folder, or a .zip archive.
 
     Args:
         without: a file or folder of boxes, which may lie in it and is no frame.
+        to: the folder that is filled from it.
 
     Raises:
         DataError: it is neither, or the archive is broken, encrypted, a bomb, or reaches out of itself.
@@ -64,7 +55,7 @@ def open_source(place: Path, without: Path) -> Source:
     if place.is_dir():
         return _folder(place, without)
     if zipfile.is_zipfile(place):
-        return _archive(place)
+        return _archive(place, to)
     raise DataError(f"{place}: neither a folder nor a .zip archive of frames.")
 
 
@@ -81,39 +72,78 @@ def _folder(root: Path, without: Path) -> Source:
     return Source(root, names, lambda name, to: _copy_file(root / name, to))
 
 
+def target_error(to: Path, error: OSError) -> DataError:
+    """What the place that is written to has; no frame can help it."""
+    return DataError(
+        f"{to}: cannot be written ({error.strerror or 'writing failed'}). Nothing was imported. "
+        "Make room, or give --to a folder that is yours to write."
+    )
+
+
 def _copy_file(path: Path, to: Path) -> None:
+    def chunks() -> Iterator[bytes]:
+        try:
+            with path.open("rb") as file:
+                while chunk := file.read(_CHUNK):
+                    yield chunk
+        except OSError as error:
+            raise FrameError(f"cannot be read from the source ({error.strerror}).") from error
+
+    _pour(chunks(), to)
+
+
+def _pour(chunks: Iterator[bytes], to: Path) -> None:
+    """Fill a new file. What is wrong with the source is a FrameError out of `chunks`, with the target a DataError."""
     try:
-        shutil.copyfile(path, to, follow_symlinks=False)
+        with to.open("xb") as file:
+            for chunk in chunks:
+                file.write(chunk)
     except OSError as error:
-        raise FrameError(f"cannot be copied ({error.strerror}).") from error
+        raise target_error(to, error) from error
 
 
-def _archive(path: Path) -> Source:
+def _archive(path: Path, to: Path) -> Source:
     try:
         archive = zipfile.ZipFile(path)
-        members = {member.filename: member for member in archive.infolist() if not member.is_dir()}
+        listed = [member for member in archive.infolist() if not member.is_dir()]
     except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         raise DataError(f"{path}: the archive cannot be read ({error}).") from error
-    for member in members.values():
+    members: dict[str, zipfile.ZipInfo] = {}
+    for member in listed:
         _check_member(path, member)
-    total = sum(member.file_size for member in members.values())
+        if members.setdefault(_name_of(member), member) is not member:
+            raise DataError(f"{path}: two members are called {_name_of(member)!r}; pack each frame under its own name.")
+    total = sum(member.file_size for member in listed)
     _check_ratio(path, "the archive", path.stat().st_size, total)  # small bombs, or members that share their bytes
-    if total > shutil.disk_usage(path.parent).free:
+    there = next(folder for folder in (to, *to.absolute().parents) if folder.is_dir())
+    if total > shutil.disk_usage(there).free:
         raise DataError(f"{path}: unpacks to {total} bytes, more than is free here.")
     names = [
         name for name in members if not PurePosixPath(name).name.startswith(".") and not name.startswith("__MACOSX")
     ]
 
-    def copy(name: str, to: Path) -> None:
+    def chunks(name: str) -> Iterator[bytes]:
         try:
-            with archive.open(members[name]) as packed, to.open("xb") as file:
-                shutil.copyfileobj(packed, file)
+            with archive.open(members[name]) as packed:
+                while chunk := packed.read(_CHUNK):
+                    yield chunk
         except (OSError, zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError, ValueError) as error:
             raise FrameError(f"cannot be unpacked ({error}).") from error
         except Exception as error:  # zlib.error, lzma.LZMAError: each compression has its own
             raise FrameError(f"cannot be unpacked ({type(error).__name__}).") from error
 
-    return Source(path, names, copy)
+    return Source(path, names, lambda name, file: _pour(chunks(name), file))
+
+
+def _name_of(member: zipfile.ZipInfo) -> str:
+    """With slashes, as Windows may not write them, and as UTF-8, which some systems write without saying so."""
+    name = member.filename.replace("\\", "/")
+    if member.flag_bits & _UTF_8 or name.isascii():
+        return name
+    try:
+        return name.encode("cp437").decode("utf-8")
+    except ValueError:
+        return name
 
 
 def _check_member(path: Path, member: zipfile.ZipInfo) -> None:

@@ -1,21 +1,23 @@
-"""Boxes in XML: Pascal VOC (one file a frame) and CVAT (one file for all)."""
+"""Boxes in XML: which kind it is, and Pascal VOC (one file a frame). CVAT is read in `cvat`."""
 
-import math
-from collections.abc import Iterator
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from roiae.data.intake.json_boxes import bounds
-from roiae.data.intake.records import BoxRecord, read_bytes
+from roiae.data.intake.cvat import read_cvat
+from roiae.data.intake.parsing import number_of, size_of
+from roiae.data.intake.records import NO_BOX, Boxes, BoxRecord, read_bytes, unknown_of
 from roiae.errors import DataError
 
-Box = tuple[float, float, float, float]
+_VOC = ("folder", "filename", "path", "source", "size", "segmented", "object", "owner")
+# Of an object: what it is and how well it is seen. `part` are boxes of other things in it, `polygon` its outline.
+_VOC_OBJECT = ("name", "bndbox", "pose", "truncated", "difficult", "occluded", "attributes", "part", "polygon", "type")
+_SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
-def read_xml(path: Path) -> list[BoxRecord]:
+def read_xml(path: Path) -> Boxes:
     """Boxes of a Pascal VOC or CVAT file, told apart by their root.
 
     Raises:
@@ -28,86 +30,48 @@ def read_xml(path: Path) -> list[BoxRecord]:
     except (ParseError, ValueError, LookupError, RecursionError) as error:
         raise DataError(f"{path}: is not XML ({error}).") from error
     if root.tag == "annotation":
-        return list(_voc(path, root))
+        return _voc(path, root)
     if root.tag == "annotations":
-        return [*_cvat_images(path, root), *_cvat_tracks(path, root)]
+        return read_cvat(path, root)
     raise DataError(f"{path}: is neither Pascal VOC (annotation) nor CVAT (annotations); its root is {root.tag!r}.")
 
 
-def _voc(path: Path, root: Element) -> Iterator[BoxRecord]:
-    """VOC counts pixels from 1 and its last pixel belongs to the box, so x0 = xmin − 1 and x1 = xmax; many tools count
-    from 0 all the same, and are known by a box that starts at 0.
-    """
-    image = _text(path, root, "filename")
-    objects = root.findall("object")
-    boxes = []
-    for number, item in enumerate(objects, start=1):
+def _voc(path: Path, root: Element) -> Boxes:
+    """VOC counts pixels from 1 and its last pixel belongs to the box; `settle_origin` looks at the whole set."""
+    image = _voc_image(path, root)
+    picture = size_of(str(path), root.find("size"))
+    boxes = Boxes(pictures=[image])
+    outer = unknown_of({child.tag: child.text or (len(child) and "…") for child in root}, _VOC)
+    for number, item in enumerate(root.findall("object"), start=1):
         where = f"{path}: object {number}"
-        corners = item.find("bndbox")
-        if corners is None:
-            raise DataError(f"{where}: no bndbox.")
-        boxes.append([_number(where, side, corners.findtext(side)) for side in ("xmin", "ymin", "xmax", "ymax")])
-    first = 0 if any(min(x0, y0) < 1 for x0, y0, _, _ in boxes) else 1
-    for number, (item, (x0, y0, x1, y1)) in enumerate(zip(objects, boxes, strict=True), start=1):
-        where = f"{path}: object {number}"
-        yield BoxRecord(where, image, _text(path, item, "name"), (x0 - first, y0 - first, x1, y1))
+        attributes = {child.tag: child.text or (len(child) and "…") for child in item}
+        label = _text(path, item, "name")
+        corners = item.findall("bndbox")
+        refusal, box = "", NO_BOX
+        if not corners and attributes.keys() & {"robndbox", "polygon"}:
+            refusal = "is turned, or an outline alone. Expected an upright box in bndbox."
+        elif len(corners) != 1:
+            raise DataError(f"{where}: {len(corners) or 'no'} bndbox; expected one.")
+        else:
+            x0, y0, x1, y1 = (number_of(where, side, corners[0].findtext(side)) for side in _SIDES)
+            box = (x0, y0, x1, y1)
+        unknown = (*outer, *unknown_of(attributes, _VOC_OBJECT))
+        boxes.records.append(
+            BoxRecord(where, image, label, box, picture=picture, from_one=True, refusal=refusal, unknown=unknown)
+        )
+    return boxes
 
 
-def _cvat_images(path: Path, root: Element) -> Iterator[BoxRecord]:
-    for image in root.findall("image"):
-        for number, shape in enumerate(image, start=1):
-            where = f"{path}: image {image.get('id')}, shape {number}"
-            box = _cvat_box(where, shape)
-            if box is not None:
-                yield BoxRecord(where, image.get("name", ""), shape.get("label", ""), box)
-
-
-def _cvat_tracks(path: Path, root: Element) -> Iterator[BoxRecord]:
-    """Tracks of a cine; CVAT counts its frames from 0."""
-    image = next((source.text or "" for source in root.iter("source")), "")
-    for number, track in enumerate(root.findall("track"), start=1):
-        for shape in track:
-            where = f"{path}: track {number}"
-            box = None if shape.get("outside") == "1" else _cvat_box(where, shape)
-            if box is not None:
-                frame = int(_number(where, "frame", shape.get("frame"))) + 1
-                yield BoxRecord(where, image, track.get("label", ""), box, frame=frame)
-
-
-def _cvat_box(where: str, shape: Element) -> Box | None:
-    """The box round a shape; None for a tag or another element without a place."""
-
-    def numbers(*names: str) -> list[float]:
-        return [_number(where, name, shape.get(name)) for name in names]
-
-    match shape.tag:
-        case "box":
-            x0, y0, x1, y1 = numbers("xtl", "ytl", "xbr", "ybr")
-            return x0, y0, x1, y1
-        case "ellipse":
-            x, y, rx, ry = numbers("cx", "cy", "rx", "ry")
-            return x - rx, y - ry, x + rx, y + ry
-        case "mask":
-            x, y, width, height = numbers("left", "top", "width", "height")
-            return x, y, x + width, y + height
-        case "polygon" | "polyline":
-            return bounds([_point(where, text) for text in shape.get("points", "").split(";")])
-    return None
-
-
-def _point(where: str, text: str) -> tuple[float, float]:
-    x, _, y = text.partition(",")
-    return _number(where, "points", x), _number(where, "points", y)
-
-
-def _number(where: str, name: str, text: str | None) -> float:
-    try:
-        number = float(text or "")
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise DataError(f"{where}: {name} is {text!r}; expected a number of pixels.")
-    return number
+def _voc_image(path: Path, root: Element) -> str:
+    """The frame's name, with as much of its path as the file states."""
+    name = _text(path, root, "filename")
+    whole = (root.findtext("path") or "").strip().replace("\\", "/")
+    folder = (root.findtext("folder") or "").strip()
+    if whole and whole.rsplit("/", 1)[-1] != name.replace("\\", "/").rsplit("/", 1)[-1]:
+        raise DataError(f"{path}: filename is {name!r} and path is {whole!r}; expected the same file in both.")
+    if "/" in whole:
+        return whole
+    return name if not folder or "/" in name.replace("\\", "/") else f"{folder}/{name}"
 
 
 def _text(path: Path, element: Element, name: str) -> str:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from roiae.data.checks.boxes import small, unlike_the_others
 from roiae.data.frames import read_frame
 from roiae.data.manifest import ManifestRow, read_manifest
-from roiae.data.reading import Box
+from roiae.data.pixels import Box
 from tests.conftest import REAL_FRAMES
 
 SIZES = np.tile([480, 400], (40, 1))
@@ -45,6 +45,13 @@ def test_a_box_of_another_kind_is_unlikely() -> None:
     boxes = usual()
     boxes[3] = (0, 0, 480, 400)
     assert codes(boxes) == {"roi-unlikely": (5,)}
+
+
+@pytest.mark.parametrize("factor", [0.25, 2.0])
+def test_a_box_that_was_drawn_on_a_picture_of_another_size_is_known_by_the_others(factor: float) -> None:
+    boxes = usual()
+    boxes[7] = tuple(int(side * factor) for side in boxes[7])  # type: ignore[assignment]
+    assert codes(boxes) == {"roi-scaled": (9,)}
 
 
 def test_few_boxes_say_nothing_of_what_is_usual() -> None:

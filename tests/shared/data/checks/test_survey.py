@@ -41,7 +41,12 @@ def test_a_good_hospital_passes_and_has_the_fingerprint_of_a_run(tmp_path: Path,
     result = survey(tmp_path / "site", image_size=192, cache_dir=cache_dir)
     assert result.passed
     assert {finding.level for finding in result.findings if not finding.count} == {Level.PASS}
-    assert set(RULES) - {finding.code for finding in result.findings} == {"roi-unlikely", "overlay", "calipers"}
+    assert set(RULES) - {finding.code for finding in result.findings} == {
+        "roi-scaled",
+        "roi-unlikely",
+        "overlay",
+        "calipers",
+    }
     assert result.reading is not None
     data = SiteData.open(tmp_path / "site", image_size=192, cache_dir=cache_dir)
     assert result.reading.fingerprint == data.fingerprint

@@ -16,7 +16,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from pydicom.data import get_testdata_file
 
 from roiae.data.checks.findings import RULES, Finding
-from tests.shared.data.conftest import HEADER
+from tests.shared.data.conftest import HEADER, region
 
 SMALL_SITE = {"few-subjects", "few-frames"}  # what every folder of twelve frames is told
 NOISE = np.random.default_rng(7).integers(0, 256, (30, 40), dtype=np.uint8)
@@ -151,6 +151,30 @@ def of_another_size(site: Path) -> None:
     data.save_as(site / "f00.png")
 
 
+NO_NUMBERS = ("", " ", "1,5", "0x5", "1e1", "5px", "NaN", "inf", "٥", "1_0", "5;", "'5", "--5", "5.5.5", "1 000", "½")
+NO_SIZES = ("0", "-0.1", "nan", "inf", "0.1mm", "0.1x", "x0.1", "0.1x0.1x0.1", "0.1x0", "10 %")
+KINDS = ("PNG", "JPEG", "TIFF")
+
+
+def turned(kind: str, orientation: int) -> Spoil:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return picture(NOISE, kind, exif=exif)
+
+
+def colour_of_16_bits(bits: int) -> Spoil:
+    """A PNG of 16 bits a colour of which fewer are used; Pillow writes none, so its bytes are put together here."""
+    rows = np.repeat((NOISE[..., None].astype(np.uint16) << (bits - 8)).astype(">u2"), 3, axis=-1)
+    packed = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", 40, 30, 16, 2, 0, 0, 0)), (b"IDAT", packed), (b"IEND", b"")]
+    framed = [struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks]
+    return content(b"\x89PNG\r\n\x1a\n" + b"".join(framed))
+
+
+def with_region(*corners: int) -> Spoil:
+    return dicom(SequenceOfUltrasoundRegions=[region(*corners)])
+
+
 ZOO: dict[str, tuple[Spoil, set[str]]] = {
     # frames
     "missing image": (lambda site: (site / "f00.png").unlink(), {"unreadable"}),
@@ -176,6 +200,19 @@ ZOO: dict[str, tuple[Spoil, set[str]]] = {
     "all black": (picture(NOISE * 0), {"constant"}),
     "all white": (picture(NOISE * 0 + 255), {"constant"}),
     "nearly black": (picture(NOISE // 16), {"dark"}),
+    "7 bits in 8": (picture(np.tile(np.arange(40, dtype=np.uint8) * 3, (30, 1))), {"dark"}),
+    "few grey levels": (picture(NOISE // 4 + 90), {"low-contrast"}),
+    "few grey levels near white": (picture(NOISE // 8 + 220), {"low-contrast"}),
+    "13 bits in 16": (picture(NOISE.astype(np.uint16) * 32), {"bit-depth"}),
+    "14 bits in 16": (picture(NOISE.astype(np.uint16) * 64), {"bit-depth"}),
+    "15 bits in 16": (picture(NOISE.astype(np.uint16) * 128), {"bit-depth"}),
+    "14 bits in 16 as TIFF": (picture(NOISE.astype(np.uint16) * 64, "TIFF"), {"bit-depth"}),
+    "12 bits in 16-bit colour": (colour_of_16_bits(12), {"bit-depth"}),
+    "14 bits in 16-bit colour": (colour_of_16_bits(14), {"bit-depth"}),
+    "CMYK": (lambda site: Image.fromarray(NOISE).convert("CMYK").save(site / "f00.png", "TIFF"), {"bit-depth"}),
+    "transparent in places": (picture(np.stack([NOISE, NOISE // 2], axis=-1)), {"unreadable"}),
+    "a transparent level": (picture(NOISE, transparency=7), {"unreadable"}),
+    **{f"EXIF orientation {n} in {kind}": (turned(kind, n), {"orientation"}) for kind in KINDS for n in range(2, 9)},
     # repeats and splits
     "the same frame of two subjects": (copied("f00.png", "f01.png"), {"duplicate-across-subjects"}),
     "the same frame twice of one subject": (
@@ -245,7 +282,15 @@ ZOO: dict[str, tuple[Spoil, set[str]]] = {
     "impossible pixel size": (extra_column("mm_per_px", "-0.1"), {"manifest"}),
     "impossible frame": (extra_column("frame", "0"), {"manifest"}),
     "very long name": (rows("f00.png,", f"{'a' * 5000},"), {"unreadable"}),
+    **{f"corner {text!r}": (box(f"{text},6,20,12"), {"manifest"}) for text in NO_NUMBERS},
+    **{f"frame {text!r}": (extra_column("frame", text), {"manifest"}) for text in ("1.5", "-1", "first", "1e0")},
+    **{f"pixel size {text!r}": (extra_column("mm_per_px", text), {"manifest"}) for text in NO_SIZES},
     # what is odd and fine
+    "an orientation that turns nothing": (turned("PNG", 1), set()),
+    "a pixel size of two sides": (extra_column("mm_per_px", "0.2x0.1", "0.1"), set()),
+    "DICOM without what may be left out": (dicom(WindowCenter=600, WindowWidth=1600), set()),
+    "a region larger than its picture": (with_region(0, 0, 200, 200), set()),
+    "MONOCHROME2 that is shown as it is": (dicom(PresentationLUTShape="IDENTITY"), set()),
     "byte order mark": (rows(HEADER, f"\ufeff{HEADER}"), set()),
     "semicolons": (rows(",", ";"), set()),
     "CRLF": (rows("\n", "\r\n"), set()),
@@ -262,9 +307,37 @@ ZOO: dict[str, tuple[Spoil, set[str]]] = {
     "compressed frame of another size": (of_another_size, {"unreadable"}),
     "cine without a chosen frame": (dicom("SC_rgb_rle_2frame.dcm"), {"unreadable"}),
     "unknown colour space": (dicom("SC_rgb_small_odd.dcm", PhotometricInterpretation="CMYK"), {"unreadable"}),
-    "palette without a table": (dicom(PhotometricInterpretation="PALETTE COLOR"), {"unreadable"}),
+    "palette without a table": (
+        dicom(PhotometricInterpretation="PALETTE COLOR", PixelRepresentation=0),
+        {"unreadable"},
+    ),
     "DICOM without a photometric interpretation": (dicom(PhotometricInterpretation=None), {"unreadable"}),
     "32 bits of dose": (dicom("rtdose_1frame.dcm"), {"bit-depth"}),
+    "DICOM of signed samples without a window": (dicom(WindowCenter=None, WindowWidth=None), {"bit-depth"}),
+    "DICOM with samples at the upper end": (dicom(BitsStored=12, HighBit=15), {"bit-depth"}),
+    "DICOM of fewer bits than its samples use": (dicom(BitsStored=8, HighBit=7, PixelRepresentation=0), {"bit-depth"}),
+    "DICOM of more bits stored than there are": (dicom(BitsStored=17, HighBit=16), {"bit-depth"}),
+    "DICOM of an unknown presentation": (dicom(PresentationLUTShape="LIN OD"), {"unreadable"}),
+    "MONOCHROME2 that is shown inverse": (dicom(PresentationLUTShape="INVERSE"), {"unreadable"}),
+    "MONOCHROME1 that is shown as it is": (
+        dicom(PhotometricInterpretation="MONOCHROME1", PresentationLUTShape="IDENTITY"),
+        {"unreadable"},
+    ),
+    "DICOM with a row less than it has": (dicom(Rows=63), {"unreadable"}),
+    "DICOM with a row more than it has": (dicom(Rows=65), {"unreadable"}),
+    "grey that says colour": (dicom(PhotometricInterpretation="RGB"), {"unreadable"}),
+    "colour that says grey": (dicom("SC_rgb_small_odd.dcm", PhotometricInterpretation="MONOCHROME2"), {"unreadable"}),
+    "colour that says another length": (
+        dicom("SC_rgb_small_odd.dcm", PhotometricInterpretation="YBR_FULL_422"),
+        {"unreadable"},
+    ),
+    "a window without width": (dicom(WindowWidth=0), {"unreadable"}),
+    "a rescale that falls": (dicom(RescaleSlope=-1, RescaleIntercept=0), {"unreadable"}),
+    "a rescale of nothing": (dicom(RescaleSlope=0, RescaleIntercept=0), {"unreadable"}),
+    "DICOM without BitsStored": (dicom(BitsStored=None), {"unreadable"}),
+    "DICOM without Rows": (dicom(Rows=None), {"unreadable"}),
+    "a region that ends before it starts": (with_region(30, 5, 10, 20), {"unreadable"}),
+    "a box outside the region": (with_region(30, 30, 50, 50), {"roi-outside"}),
     "burned-in annotation": (dicom("examples_rgb_color.dcm", BurnedInAnnotation="YES"), {"burned-in", "text"}),
 }
 HEADERS = {"header-identity", "identity-not-removed"}  # the bundled objects name their patients
@@ -286,4 +359,4 @@ def test_each_kind_of_broken_data_has_its_finding(
 
 
 def test_the_zoo_is_as_large_as_promised() -> None:
-    assert sum(bool(expected) for _, expected in ZOO.values()) >= 60
+    assert sum(bool(expected) for _, expected in ZOO.values()) >= 150

@@ -1,12 +1,9 @@
-import csv
-import io
 import json
 import shutil
 import stat
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,26 +11,13 @@ from PIL import Image
 
 from roiae.data.intake import source as source_module
 from roiae.data.intake.site_folder import import_site
+from roiae.data.intake.taking import Rules
 from roiae.data.manifest import read_manifest
 from roiae.data.site_data import SiteData
 from roiae.errors import DataError
+from tests.shared.data.intake.conftest import archive, files_below, png, report, table
 
 WriteDicom = Callable[..., Path]
-
-
-def table(folder: Path, *rows: str, header: str = "image,x0,y0,x1,y1") -> Path:
-    path = folder / "boxes.csv"
-    path.write_text("\n".join([header, *rows]) + "\n")
-    return path
-
-
-def report(site: Path) -> list[dict[str, str]]:
-    with (site / "import.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def files_below(folder: Path) -> dict[Path, int]:
-    return {path: path.lstat().st_mtime_ns for path in folder.rglob("*")}
 
 
 def test_frames_with_boxes_become_a_site_that_a_run_opens(frames: Path, tmp_path: Path) -> None:
@@ -51,7 +35,7 @@ def test_frames_with_boxes_become_a_site_that_a_run_opens(frames: Path, tmp_path
     assert {"S1", "S2", "S3"} == {*data.train.subjects, *data.validation.subjects}
     first = read_manifest(tmp_path / "site")[0]
     assert (first.box, first.split) == ((5, 6, 20, 12), "train")
-    assert first.image.read_bytes() == (frames / "a.png").read_bytes()
+    np.testing.assert_array_equal(np.asarray(Image.open(first.image)), np.asarray(Image.open(frames / "a.png")))
 
 
 def test_the_report_says_what_became_of_every_frame(frames: Path, tmp_path: Path) -> None:
@@ -124,13 +108,15 @@ def test_a_subject_table_that_contradicts_itself_is_refused(frames: Path, tmp_pa
         import_site(frames, table(tmp_path, "a.png,1,2,9,9"), tmp_path / "site", subjects=tmp_path / "subjects.csv")
 
 
-def test_a_cine_is_copied_once_and_its_patient_becomes_a_number(write_dicom: WriteDicom, tmp_path: Path) -> None:
+def test_a_cine_that_is_kept_is_copied_once_and_its_patient_becomes_a_number(
+    write_dicom: WriteDicom, tmp_path: Path
+) -> None:
     (tmp_path / "pacs").mkdir()
     shutil.move(
         write_dicom(np.random.default_rng(0).integers(0, 255, (5, 30, 40), np.uint8)), tmp_path / "pacs" / "IM1"
     )
     boxes = table(tmp_path, "IM1,1,1,2,9,9", "IM1,4,1,2,9,9", header="image,frame,x0,y0,x1,y1")
-    import_site(tmp_path / "pacs", boxes, tmp_path / "site")
+    import_site(tmp_path / "pacs", boxes, tmp_path / "site", rules=Rules(keep_files=True))
     rows = read_manifest(tmp_path / "site")
     assert [(row.image.name, row.frame, row.subject) for row in rows] == [
         ("000001", 1, "patient-000001"),
@@ -153,7 +139,7 @@ def test_masks_beside_the_frames_are_no_frames(frames: Path, tmp_path: Path) -> 
     for name in ("a", "b"):
         Image.fromarray(mask).save(frames / "masks" / f"{name}.png")
     outcome = import_site(frames, frames / "masks", tmp_path / "site")
-    assert (outcome.imported, outcome.notes[0]) == (2, "2 frames of the source have no box and were left out.")
+    assert (outcome.imported, outcome.notes[1]) == (2, "2 frames of the source have no box and were left out.")
 
 
 def test_labelme_files_beside_the_frames_are_read(frames: Path, tmp_path: Path) -> None:
@@ -203,20 +189,6 @@ def test_links_in_the_source_are_not_followed(frames: Path, tmp_path: Path) -> N
         import_site(frames, table(tmp_path, "b.png,1,2,9,9"), tmp_path / "site")
 
 
-def archive(folder: Path, members: dict[str, bytes], **options: Any) -> Path:
-    path = folder / "frames.zip"
-    with zipfile.ZipFile(path, "w", **options) as file:
-        for name, data in members.items():
-            file.writestr(name, data)
-    return path
-
-
-def png() -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 40), dtype=np.uint8)).save(stream, "PNG")
-    return stream.getvalue()
-
-
 def test_an_archive_is_a_source(tmp_path: Path) -> None:
     members = {"x/a.png": png(), "__MACOSX/x/._a.png": b"", "x/.DS_Store": b""}
     import_site(archive(tmp_path, members), table(tmp_path, "a.png,1,2,9,9"), tmp_path / "site")
@@ -225,7 +197,7 @@ def test_an_archive_is_a_source(tmp_path: Path) -> None:
 
 def test_an_odd_ending_is_left_out_of_the_new_name(tmp_path: Path) -> None:
     boxes = table(tmp_path, "a.x;y,1,2,9,9")
-    import_site(archive(tmp_path, {"a.x;y": png()}), boxes, tmp_path / "site")
+    import_site(archive(tmp_path, {"a.x;y": png()}), boxes, tmp_path / "site", rules=Rules(keep_files=True))
     assert read_manifest(tmp_path / "site")[0].image.name == "000001"
 
 
