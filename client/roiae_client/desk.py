@@ -192,13 +192,16 @@ class HospitalDesk:
         if isinstance(task, TrainTask):
             reply = replace(reply, arrays=self._clipped(arrays, reply.arrays))
         reply = packed_reply(request, reply)
-        if not all(np.isfinite(array).all() for array in reply.arrays.values()):
-            raise RefusalError(Reason.NOT_FINITE, "the answer's arrays hold NaN or infinity")
+        if not all(np.isfinite(value).all() for value in (*reply.arrays.values(), *reply.metrics.values())):
+            raise RefusalError(Reason.NOT_FINITE, "the answer holds NaN or infinity, which one frame can be the cause of")
         return replace(reply, seconds=significant(time.perf_counter() - began, SPEED_DIGITS))
 
     def _on_course(self, run: str, request: Request, weights: str, spent: Spent) -> Guard:
-        """A held-out site trains on nothing, and so has no history: minima, budgets and rounding are what it has."""
-        if not isinstance(request.task, TrainTask | EvaluateTask) or self._config.role is Role.HELD_OUT:
+        """A held-out site trains on nothing, and so has no history: of its weights only the size can be looked at."""
+        if not isinstance(request.task, TrainTask | EvaluateTask):
+            return NO_GUARD
+        if self._config.role is Role.HELD_OUT:
+            self._history.check_size(request.arrays, weights)
             return NO_GUARD
         frames = self._capacity.frames
         return self._history.admit(Received(run, request.task, request.arrays, weights, spent, frames, self._blind))

@@ -39,6 +39,7 @@ STEADY = 20  # frames; over fewer, a mean swings more, by the square root of how
 SIGHTED_STEPS, SIGHTED_PASSES = 500, 40  # after either, weights have to do better than one picture for all frames
 MOST_QUIET = 0.01  # of a step's gradient: 0.0008 at most in honest rounds, nearly all in weights made by hand
 ANOTHER_CPU = 1e-5  # that may draw the initialisation with other last bits
+LARGEST_INITIAL = 1.0  # number of any initialisation: the scale of a norm
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,20 @@ class WeightsHistory:
         if received.weights in self._limits.start_models:
             course = course.begun_at(received.weights)
         return _Watch(self._state, received, course, before)
+
+    def check_size(self, arrays: Arrays, weights: str) -> None:
+        """At a site without a history: that no number lies where no run can have led it, whatever its seed.
+
+        Numbers beyond all measure overflow for one frame alone, and an answer then speaks of that frame.
+
+        Raises:
+            RefusalError: `weights-off-course`.
+        """
+        bound = LARGEST_INITIAL + self._limits.max_weight_change
+        largest = max((float(np.abs(array).max(initial=0)) for array in arrays.values()), default=0.0)
+        if weights not in self._limits.start_models and not largest <= bound:
+            said = f"have a number of {largest:.4g}; a run begins below {LARGEST_INITIAL:g}, and limits.max_weight_change"
+            raise _off_course(weights, f"{said} is {self._limits.max_weight_change:g}", ())
 
     def _followed(self, received: Received, course: Course) -> Anchor | None:
         """The weights that these follow; None where they begin a branch of the run."""

@@ -171,3 +171,18 @@ def test_settings_that_single_a_frame_out_are_refused(
 
     envelope, _, reply = ask_desk(desk, "train", json.dumps(task), initial, site="a")
     assert (envelope.reason, reply) == (Reason.NOT_ALLOWED, None)
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_weights_that_overflow_for_one_frame_tell_nothing_of_it_and_are_counted(
+    make_site: Callable[..., Site], make_desk: MakeDesk, initial: Arrays, allowed: bool
+) -> None:
+    """Overflow was a threshold on the largest value over all frames, which no rounding hides."""
+    site = make_site("a", role=Role.HELD_OUT, train=20, validation=20)
+    huge = {name: array * np.float32(1e30 if name.startswith("encoder") else 1) for name, array in initial.items()}
+    limits = {"start_models": (digest(huge),)} if allowed else {}
+    desk = make_desk(site, max_requests={"evaluate": 2}, **limits)
+
+    told = [answered(desk, "evaluate", EVALUATE, huge, n) for n in range(3)]
+    reason = Reason.NOT_FINITE if allowed else Reason.OFF_COURSE
+    assert told == [reason, reason, Reason.BUDGET_SPENT]
