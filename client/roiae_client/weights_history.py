@@ -107,13 +107,13 @@ class WeightsHistory:
             raise _off_course(weights, f"{said} is {self._limits.max_weight_change:g}", ())
 
     def _followed(self, received: Received, course: Course) -> Anchor | None:
-        """The weights that these follow; None where they begin a branch of the run."""
+        """The weights that these follow; None where they begin a branch of the run, for the first time."""
         weights, spent = received.weights, received.spent
         same = [anchor for anchor in course.anchors if anchor.weights == weights]
         if same:
             return same[-1]
         if weights in spent.weights or weights in self._limits.start_models:
-            return None
+            return course.was(weights)
         if (task := received.trained) and not spent.weights and _is_initial(received.arrays, task.model, task.seed):
             return None
         nearest = self._nearest(received, course)
@@ -124,6 +124,9 @@ class WeightsHistory:
 
     def _nearest(self, received: Received, course: Course) -> Anchor | str:
         """The weights that these lie nearest to, measured by the bound; what is wrong where that is too far."""
+        none = "are not the run's own initialisation, and this site has trained on none of this run before"
+        if not received.trained and not course.recipe:
+            return none
         found = []
         for anchor, there in self._state.arrays(received.run, course):
             if anchor in course.waiting and anchor.weights not in self._limits.start_models:
@@ -132,7 +135,7 @@ class WeightsHistory:
             rounds = _rounds_since(anchor, received)
             found.append((*_beyond(received.arrays, there, self._limits.max_update_norm, rounds), anchor))
         if not found:
-            return "are not the run's own initialisation, and this site has trained on none of this run before"
+            return none
         beyond, said, nearest = min(found, key=lambda one: one[0])
         return nearest if beyond <= 1 else said
 
