@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ from roiae.training import train_round
 from roiae_client.site_config import SiteConfig
 
 _MEASURED = 4  # frames of the step that is measured; a larger batch takes no longer a frame
+
+LEFT_FREE = 2**30  # bytes of a disk that no request takes: the ledger needs a line for every answer, others need more
 
 _DECIDES_SPEED = {"model", "batch_size", "precision", "measure", "threads"}
 
@@ -47,7 +50,7 @@ class Capacity:
             _check_memory(request_memory(task))
         side = task.model.image_size
         if side not in self._cached:
-            _check_disk(cache_bytes(task.model, self.frames))
+            check_disk(default_cache_dir(), cache_bytes(task.model, self.frames), "for frames of its size")
         if isinstance(task, TrainTask):
             self._check_time(task)
         self._cached.add(side)
@@ -101,8 +104,11 @@ def _check_memory(needed: float) -> None:
         raise RefusalError(Reason.TASK_TOO_LARGE, message)
 
 
-def _check_disk(needed: float) -> None:
-    folder = default_cache_dir()
-    if needed > (free := free_disk(folder)):
-        message = f"would need about {size(needed)} for frames of its size; {size(free)} are free at {folder}"
+def check_disk(folder: Path, needed: float, what_for: str) -> None:
+    """
+    Raises:
+        RefusalError: `too-large` where a disk would have less than LEFT_FREE left.
+    """
+    if needed > (free := free_disk(folder)) - LEFT_FREE:
+        message = f"would need about {size(needed)} {what_for}; {size(free)} are free at {folder}, of which 1 GiB stays"
         raise RefusalError(Reason.TASK_TOO_LARGE, message)

@@ -193,7 +193,9 @@ class HospitalDesk:
             reply = replace(reply, arrays=self._clipped(arrays, reply.arrays))
         reply = packed_reply(request, reply)
         if not all(np.isfinite(value).all() for value in (*reply.arrays.values(), *reply.metrics.values())):
-            raise RefusalError(Reason.NOT_FINITE, "the answer holds NaN or infinity, which one frame can be the cause of")
+            raise RefusalError(
+                Reason.NOT_FINITE, "the answer holds NaN or infinity, which one frame can be the cause of"
+            )
         return replace(reply, seconds=significant(time.perf_counter() - began, SPEED_DIGITS))
 
     def _on_course(self, run: str, request: Request, weights: str, spent: Spent) -> Guard:

@@ -19,6 +19,7 @@ from roiae.errors import Reason, RefusalError
 from roiae.metrics import Quality
 from roiae.site import Guard
 from roiae.training import QUIET, Training, initial_arrays
+from roiae_client.capacity import check_disk
 from roiae_client.site_config import Limits
 from roiae_client.spending import Spent
 from roiae_client.weights_state import Anchor, Course, WeightsState
@@ -75,16 +76,18 @@ class WeightsHistory:
     """
 
     def __init__(self, folder: Path, limits: Limits) -> None:
-        self._state, self._limits = WeightsState(folder), limits
+        self._folder, self._state, self._limits = folder, WeightsState(folder), limits
 
     def admit(self, received: Received) -> Guard:
         """Whether weights follow from what was seen; who looks at them from then on.
 
         Raises:
             RefusalError: `weights-off-course`, also of the guard; `not-allowed` for another model or recipe than the
-                run began with; `arrays-mismatch` or `not-finite`.
+                run began with; `arrays-mismatch` or `not-finite`; `too-large` where the disk cannot keep them.
             DataError: the state is damaged.
         """
+        if received.trained:
+            check_disk(self._folder, sum(array.nbytes for array in received.arrays.values()), "to keep its weights")
         course = self._state.read(received.run)
         _check_recipe(received.task, course)
         before = self._followed(received, course)
@@ -103,7 +106,9 @@ class WeightsHistory:
         bound = LARGEST_INITIAL + self._limits.max_weight_change
         largest = max((float(np.abs(array).max(initial=0)) for array in arrays.values()), default=0.0)
         if weights not in self._limits.start_models and not largest <= bound:
-            said = f"have a number of {largest:.4g}; a run begins below {LARGEST_INITIAL:g}, and limits.max_weight_change"
+            said = (
+                f"have a number of {largest:.4g}; a run begins below {LARGEST_INITIAL:g}, and limits.max_weight_change"
+            )
             raise _off_course(weights, f"{said} is {self._limits.max_weight_change:g}", ())
 
     def _followed(self, received: Received, course: Course) -> Anchor | None:

@@ -15,6 +15,7 @@ from roiae.errors import DataError, Reason, RefusalError
 from roiae.metrics import Quality
 from roiae.shift.latents import digest
 from roiae.training import Training, initial_arrays
+from roiae_client import capacity
 from roiae_client.site_config import Limits
 from roiae_client.spending import Asked, Spending, Spent
 from roiae_client.weights_history import MOST_MISSED, ROUNDING, SIGHTED_PASSES, Received, WeightsHistory
@@ -263,6 +264,17 @@ def test_a_few_weights_are_kept_however_long_the_run(site: Site) -> None:
         arrays = moved(arrays, 1.0, round_)
 
     assert len(list(site.folder.rglob("*.safetensors"))) <= MOST_ANCHORS
+
+
+def test_weights_that_would_fill_the_disk_are_refused_before_they_are_trained_on(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(capacity, "free_disk", lambda folder: float(capacity.LEFT_FREE))
+
+    with pytest.raises(RefusalError, match="to keep its weights") as refusal:
+        site.train(INITIAL, 1)
+    assert refusal.value.reason is Reason.TASK_TOO_LARGE
+    assert not site.folder.exists()
 
 
 def test_of_the_runs_the_latest_ones_weights_are_kept(site: Site) -> None:
