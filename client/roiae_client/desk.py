@@ -192,7 +192,7 @@ class HospitalDesk:
         if isinstance(task, TrainTask):
             reply = replace(reply, arrays=self._clipped(arrays, reply.arrays))
         reply = packed_reply(request, reply)
-        if not all(np.isfinite(value).all() for value in (*reply.arrays.values(), *reply.metrics.values())):
+        if not all(np.isfinite(value).all() for value in (*reply.arrays.values(), np.array([*reply.metrics.values()]))):
             raise RefusalError(
                 Reason.NOT_FINITE, "the answer holds NaN or infinity, which one frame can be the cause of"
             )

@@ -1,6 +1,7 @@
 """Budgets are what the ledger says: nothing but a longer ledger changes them."""
 
 from pathlib import Path
+from typing import Any
 
 from roiae.errors import Reason
 from roiae_client.ledger import LEDGER, Head, Ledger
@@ -54,7 +55,7 @@ def test_of_the_refusals_those_that_may_tell_of_the_frames_count(tmp_path: Path)
 
 def test_what_was_turned_away_or_came_with_another_head_spends_nothing(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / LEDGER)
-    refused = {"kind": "train", "reason": Reason.BAD_REQUEST, "arrays": {}, "metrics": ()}
+    refused: Any = {"kind": "train", "reason": Reason.BAD_REQUEST, "arrays": {}, "metrics": ()}
     ledger.append(run="", request="", **refused)
     ledger.append(run="r", request="a", claimed=Head(7, "0" * 64), **refused)
     ledger.close()
