@@ -24,7 +24,7 @@ from roiae.rounding import SPEED_DIGITS, significant
 from roiae.shift.latents import digest
 from roiae.shift.register import open_register
 from roiae.signed_request import SignedAsk
-from roiae.site import NO_GUARD, Guard, Site
+from roiae.site import NO_GUARD, Guard, Site, check_role
 from roiae.text import shown
 from roiae.upload import packed_reply
 from roiae_client.blind import blind_ms_ssim
@@ -181,6 +181,7 @@ class HospitalDesk:
         """First what the request alone tells, then what this machine can do, then the weights, and the frames last."""
         began = time.perf_counter()
         task, arrays, spent = request.task, request.arrays, self._ledger.spending.of(run)
+        check_role(self._config.role, task)
         check_task(task, self._config.limits, spent)
         prepare_process(task.threads)
         self._capacity.check(task)

@@ -148,6 +148,18 @@ def test_a_task_that_would_not_fit_is_refused_before_the_frames_are_read(
     assert answered(desk, "train", recipe.model_copy(update={"model": large}), initial) == Reason.TASK_TOO_LARGE
 
 
+def test_a_held_out_site_reads_no_frame_for_a_training_that_it_refuses(
+    make_site: Callable[..., Site], make_desk: MakeDesk, recipe: TrainTask
+) -> None:
+    """Of any size, without end, and each size stays in the cache: such a refusal spends no budget."""
+    opened: list[int] = []
+    desk = make_desk(make_site("a", role=Role.HELD_OUT, train=20, validation=20))
+    desk._open_site = lambda side, config: opened.append(side)  # type: ignore[assignment,return-value]
+
+    assert answered(desk, "train", recipe, START) == Reason.HELD_OUT
+    assert opened == []
+
+
 def test_weights_made_by_hand_are_not_trained_on_and_the_log_says_which_and_why(
     make_site: Callable[..., Site], make_desk: MakeDesk, recipe: TrainTask, caplog: pytest.LogCaptureFixture
 ) -> None:
