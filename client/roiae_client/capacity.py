@@ -3,11 +3,12 @@
 import time
 from collections.abc import Callable
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from roiae.contract import Task, TrainTask
+from roiae.contract import EvaluateTask, Task, TrainTask
 from roiae.data.manifest import read_manifest
 from roiae.data.site_data import FrameSet, default_cache_dir
 from roiae.doctor import available_memory, free_disk, own_memory, size
@@ -15,27 +16,29 @@ from roiae.errors import DataError, Reason, RefusalError
 from roiae.forecast import cache_bytes, request_memory
 from roiae.hardware import find_device
 from roiae.model import Autoencoder
-from roiae.training import train_round
+from roiae.training import score, train_round
 from roiae_client.site_config import SiteConfig
 
 _MEASURED = 4  # frames of the step that is measured; a larger batch takes no longer a frame
 
+LEFT_FREE = 2**30  # bytes of a disk that no request takes: the ledger needs a line for every answer, others need more
+
 _DECIDES_SPEED = {"model", "batch_size", "precision", "measure", "threads"}
 
-Measure = Callable[[TrainTask, str], float]
+Measure = Callable[[TrainTask | EvaluateTask, str], float]
 
 
 class Capacity:
     """Of one hospital's machine.
 
     Args:
-        measure: seconds a frame that a training takes on a device; measured once for each kind of training.
+        measure: seconds a frame that a task takes on a device; measured once for each kind of it.
     """
 
     def __init__(self, config: SiteConfig, measure: Measure | None = None) -> None:
         self._config = config
         self._measure = measure or seconds_a_frame
-        self._seconds: dict[str, float] = {}  # a frame, by kind of training
+        self._seconds: dict[str, float] = {}  # a frame, by kind of task
         self._cached: set[int] = set()  # sides of the models whose frames are in the cache
 
     def check(self, task: Task) -> None:
@@ -47,18 +50,19 @@ class Capacity:
             _check_memory(request_memory(task))
         side = task.model.image_size
         if side not in self._cached:
-            _check_disk(cache_bytes(task.model, self.frames))
-        if isinstance(task, TrainTask):
+            check_disk(default_cache_dir(), cache_bytes(task.model, self.frames), "for frames of its size")
+        if isinstance(task, TrainTask | EvaluateTask):
             self._check_time(task)
         self._cached.add(side)
 
-    def _check_time(self, task: TrainTask) -> None:
-        kind = task.model_dump_json(include=_DECIDES_SPEED) + " ".join(sorted(task.weights))
+    def _check_time(self, task: TrainTask | EvaluateTask) -> None:
+        terms, passes = (sorted(task.weights), task.local_epochs) if isinstance(task, TrainTask) else ([], 1)
+        kind = task.model_dump_json(include=_DECIDES_SPEED) + " ".join(terms)
         most = self._config.limits.max_hours_per_request
         for _ in range(2):  # what a first step costs once is no measure of the others
             if kind not in self._seconds:
                 self._seconds[kind] = self._measure(task, self._config.device)
-            hours = task.local_epochs * self.frames * self._seconds[kind] / 3600
+            hours = passes * self.frames * self._seconds[kind] / 3600
             if hours <= most:
                 return
             del self._seconds[kind]
@@ -74,14 +78,17 @@ class Capacity:
             return 0
 
 
-def seconds_a_frame(task: TrainTask, device: str) -> float:
-    """Seconds that one step on blank frames takes, for each of them."""
+def seconds_a_frame(task: TrainTask | EvaluateTask, device: str) -> float:
+    """Seconds that one step on blank frames, or their evaluation, takes for each of them."""
     frames = min(task.batch_size, _MEASURED)
     blank = _blank(frames, task.model.image_size)
     with torch.random.fork_rng(devices=[]):
         model = Autoencoder(**task.model.model_dump()).to(find_device(device))
     began = time.perf_counter()
-    train_round(model, blank, task.model_copy(update={"local_epochs": 1}), site="")
+    if isinstance(task, TrainTask):
+        train_round(model, blank, task.model_copy(update={"local_epochs": 1}), site="")
+    else:
+        score(model, blank, task.batch_size)
     return (time.perf_counter() - began) / frames
 
 
@@ -101,8 +108,11 @@ def _check_memory(needed: float) -> None:
         raise RefusalError(Reason.TASK_TOO_LARGE, message)
 
 
-def _check_disk(needed: float) -> None:
-    folder = default_cache_dir()
-    if needed > (free := free_disk(folder)):
-        message = f"would need about {size(needed)} for frames of its size; {size(free)} are free at {folder}"
+def check_disk(folder: Path, needed: float, what_for: str) -> None:
+    """
+    Raises:
+        RefusalError: `too-large` where a disk would have less than LEFT_FREE left.
+    """
+    if needed > (free := free_disk(folder)) - LEFT_FREE:
+        message = f"would need about {size(needed)} {what_for}; {size(free)} are free at {folder}, of which 1 GiB stays"
         raise RefusalError(Reason.TASK_TOO_LARGE, message)

@@ -24,7 +24,7 @@ from roiae.rounding import SPEED_DIGITS, significant
 from roiae.shift.latents import digest
 from roiae.shift.register import open_register
 from roiae.signed_request import SignedAsk
-from roiae.site import NO_GUARD, Guard, Site
+from roiae.site import NO_GUARD, Guard, Site, check_role
 from roiae.text import shown
 from roiae.upload import packed_reply
 from roiae_client.blind import blind_ms_ssim
@@ -181,6 +181,7 @@ class HospitalDesk:
         """First what the request alone tells, then what this machine can do, then the weights, and the frames last."""
         began = time.perf_counter()
         task, arrays, spent = request.task, request.arrays, self._ledger.spending.of(run)
+        check_role(self._config.role, task)
         check_task(task, self._config.limits, spent)
         prepare_process(task.threads)
         self._capacity.check(task)
@@ -192,13 +193,18 @@ class HospitalDesk:
         if isinstance(task, TrainTask):
             reply = replace(reply, arrays=self._clipped(arrays, reply.arrays))
         reply = packed_reply(request, reply)
-        if not all(np.isfinite(array).all() for array in reply.arrays.values()):
-            raise RefusalError(Reason.NOT_FINITE, "the answer's arrays hold NaN or infinity")
+        if not all(np.isfinite(value).all() for value in (*reply.arrays.values(), np.array([*reply.metrics.values()]))):
+            raise RefusalError(
+                Reason.NOT_FINITE, "the answer holds NaN or infinity, which one frame can be the cause of"
+            )
         return replace(reply, seconds=significant(time.perf_counter() - began, SPEED_DIGITS))
 
     def _on_course(self, run: str, request: Request, weights: str, spent: Spent) -> Guard:
-        """A held-out site trains on nothing, and so has no history: minima, budgets and rounding are what it has."""
-        if not isinstance(request.task, TrainTask | EvaluateTask) or self._config.role is Role.HELD_OUT:
+        """A held-out site trains on nothing, and so has no history: of its weights only the size can be looked at."""
+        if not isinstance(request.task, TrainTask | EvaluateTask):
+            return NO_GUARD
+        if self._config.role is Role.HELD_OUT:
+            self._history.check_size(request.arrays, weights)
             return NO_GUARD
         frames = self._capacity.frames
         return self._history.admit(Received(run, request.task, request.arrays, weights, spent, frames, self._blind))

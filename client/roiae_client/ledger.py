@@ -165,7 +165,8 @@ class Ledger:
             self._note(line.request, line.hash)
             if line.request_key:
                 self.request_key = line.request_key
-            self.spending.note(line.run, line.kind, line.reason, Asked(line.weights, line.round, line.passes))
+            if not line.claimed:
+                self.spending.note(line.run, line.kind, line.reason, Asked(line.weights, line.round, line.passes))
         self._end, self._acknowledged = reader.end, reader.acknowledged
         self._file = _open(self._path)
         if reader.unfinished:
@@ -247,7 +248,8 @@ class Ledger:
             **({"turned_away": turned_away} if turned_away else {}),
             **asdict(asked),
         )
-        self.spending.note(run, kind, reason, asked)
+        if not claimed:  # with a head that is not ours nothing was looked at
+            self.spending.note(run, kind, reason, asked)
         return head
 
     def _append(self, **said: Any) -> Head:

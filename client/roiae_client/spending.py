@@ -6,8 +6,16 @@ from dataclasses import dataclass, field, replace
 from roiae.contract import TASKS
 from roiae.errors import Reason
 
-# Weights that were refused may have been held against the frames before, and the refusal tells of them too.
-_COUNTED = ("", Reason.OFF_COURSE)
+# Refusals that may have been held against the frames before, and so tell of them: weights can be made that end in NaN,
+# or in an error, for one frame alone, and a shift query is refused by what the latents are.
+_COUNTED = (
+    "",
+    Reason.OFF_COURSE,
+    Reason.NOT_FINITE,
+    Reason.SITE_FAILED,
+    Reason.ALREADY_ANSWERED,
+    Reason.BAD_REQUEST,
+)
 
 
 @dataclass(frozen=True)
@@ -39,7 +47,11 @@ class Spending:
         self._runs: dict[str, Spent] = {}
 
     def note(self, run: str, kind: str, reason: str, asked: Asked) -> None:
-        if kind not in TASKS or reason not in _COUNTED:
+        """
+        Args:
+            run: empty for a request that nobody vouched for, which is not counted.
+        """
+        if not run or kind not in TASKS or reason not in _COUNTED:
             return
         spent = self._runs.setdefault(run, Spent())
         spent.requests[kind] += 1

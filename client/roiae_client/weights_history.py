@@ -19,6 +19,7 @@ from roiae.errors import Reason, RefusalError
 from roiae.metrics import Quality
 from roiae.site import Guard
 from roiae.training import QUIET, Training, initial_arrays
+from roiae_client.capacity import check_disk
 from roiae_client.site_config import Limits
 from roiae_client.spending import Spent
 from roiae_client.weights_state import Anchor, Course, WeightsState
@@ -39,6 +40,7 @@ STEADY = 20  # frames; over fewer, a mean swings more, by the square root of how
 SIGHTED_STEPS, SIGHTED_PASSES = 500, 40  # after either, weights have to do better than one picture for all frames
 MOST_QUIET = 0.01  # of a step's gradient: 0.0008 at most in honest rounds, nearly all in weights made by hand
 ANOTHER_CPU = 1e-5  # that may draw the initialisation with other last bits
+LARGEST_INITIAL = 1.0  # number of any initialisation: the scale of a norm
 
 
 @dataclass(frozen=True)
@@ -74,16 +76,18 @@ class WeightsHistory:
     """
 
     def __init__(self, folder: Path, limits: Limits) -> None:
-        self._state, self._limits = WeightsState(folder), limits
+        self._folder, self._state, self._limits = folder, WeightsState(folder), limits
 
     def admit(self, received: Received) -> Guard:
         """Whether weights follow from what was seen; who looks at them from then on.
 
         Raises:
             RefusalError: `weights-off-course`, also of the guard; `not-allowed` for another model or recipe than the
-                run began with; `arrays-mismatch` or `not-finite`.
+                run began with; `arrays-mismatch` or `not-finite`; `too-large` where the disk cannot keep them.
             DataError: the state is damaged.
         """
+        if received.trained:
+            check_disk(self._folder, sum(array.nbytes for array in received.arrays.values()), "to keep its weights")
         course = self._state.read(received.run)
         _check_recipe(received.task, course)
         before = self._followed(received, course)
@@ -91,14 +95,30 @@ class WeightsHistory:
             course = course.begun_at(received.weights)
         return _Watch(self._state, received, course, before)
 
+    def check_size(self, arrays: Arrays, weights: str) -> None:
+        """At a site without a history: that no number lies where no run can have led it, whatever its seed.
+
+        Numbers beyond all measure overflow for one frame alone, and an answer then speaks of that frame.
+
+        Raises:
+            RefusalError: `weights-off-course`.
+        """
+        bound = LARGEST_INITIAL + self._limits.max_weight_change
+        largest = max((float(np.abs(array).max(initial=0)) for array in arrays.values()), default=0.0)
+        if weights not in self._limits.start_models and not largest <= bound:
+            said = (
+                f"have a number of {largest:.4g}; a run begins below {LARGEST_INITIAL:g}, and limits.max_weight_change"
+            )
+            raise _off_course(weights, f"{said} is {self._limits.max_weight_change:g}", ())
+
     def _followed(self, received: Received, course: Course) -> Anchor | None:
-        """The weights that these follow; None where they begin a branch of the run."""
+        """The weights that these follow; None where they begin a branch of the run, for the first time."""
         weights, spent = received.weights, received.spent
         same = [anchor for anchor in course.anchors if anchor.weights == weights]
         if same:
             return same[-1]
         if weights in spent.weights or weights in self._limits.start_models:
-            return None
+            return course.was(weights)
         if (task := received.trained) and not spent.weights and _is_initial(received.arrays, task.model, task.seed):
             return None
         nearest = self._nearest(received, course)
@@ -109,6 +129,9 @@ class WeightsHistory:
 
     def _nearest(self, received: Received, course: Course) -> Anchor | str:
         """The weights that these lie nearest to, measured by the bound; what is wrong where that is too far."""
+        none = "are not the run's own initialisation, and this site has trained on none of this run before"
+        if not received.trained and not course.recipe:
+            return none
         found = []
         for anchor, there in self._state.arrays(received.run, course):
             if anchor in course.waiting and anchor.weights not in self._limits.start_models:
@@ -117,7 +140,7 @@ class WeightsHistory:
             rounds = _rounds_since(anchor, received)
             found.append((*_beyond(received.arrays, there, self._limits.max_update_norm, rounds), anchor))
         if not found:
-            return "are not the run's own initialisation, and this site has trained on none of this run before"
+            return none
         beyond, said, nearest = min(found, key=lambda one: one[0])
         return nearest if beyond <= 1 else said
 

@@ -1,7 +1,6 @@
 """What a site remembers of the weights of each run: a few of them, and how well they did. It never leaves."""
 
 import hashlib
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from roiae.errors import DataError
 from roiae.files import write_atomically
 
 MOST_ANCHORS = 4  # of a run: the newest of each branch, and where branches may begin
-MOST_RUNS = 3
+MOST_RUNS = 3  # whose arrays are kept; what is known of their quality is kept of all
 MOST_WAITING, WAITING_EVERY = 3, 5  # of weights that were refused, and rounds between them
 _COURSE = "course.json"
 
@@ -42,6 +41,11 @@ class Course:
         str, ...
     ] = ()  # digests of allowed start models that the run has followed, besides its own beginning
     waiting: tuple[Anchor, ...] = ()  # refused, until this hospital's IT vouches for them; the oldest first
+    passed: tuple[Anchor, ...] = ()  # all weights that were trained on, without arrays; the oldest first
+
+    def was(self, weights: str) -> Anchor | None:
+        """What was known of weights when they were last trained on: to begin with them anew forgets nothing."""
+        return next((anchor for anchor in reversed(self.passed) if anchor.weights == weights), None)
 
     def refused(self, weights: Anchor) -> "Course":
         """With refused weights, unless others of nearly the same round wait already."""
@@ -59,7 +63,8 @@ class Course:
         rises = before is None or after.learning_rate > before.learning_rate
         if rises and not any(anchor.fork and anchor.weights == after.weights for anchor in kept):
             kept.append(replace(after, fork=True))
-        return Course(self.recipe or recipe, (*kept, after)[-MOST_ANCHORS:], self.origins)
+        passed = (*(anchor for anchor in self.passed if anchor.weights != after.weights), after)
+        return Course(self.recipe or recipe, (*kept, after)[-MOST_ANCHORS:], self.origins, passed=passed)
 
     def begun_at(self, weights: str) -> "Course":
         """With an allowed start model as one more beginning."""
@@ -68,7 +73,11 @@ class Course:
 
 
 class WeightsState:
-    """A folder for each of the latest runs: `course.json`, and the anchors' arrays."""
+    """A folder for each run: `course.json`, and of the latest the anchors' arrays.
+
+    A coordinator can begin other runs: what a run was held to must not be forgotten by that. How many there can be is
+    bounded by limits.max_runs, and a course by limits.max_requests.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -116,9 +125,10 @@ class WeightsState:
         for old in folder.glob("*.safetensors"):
             if old.stem not in kept:
                 old.unlink()
-        runs = sorted(self._folder.iterdir(), key=lambda one: one.stat().st_mtime)
-        for old in runs[:-MOST_RUNS]:
-            shutil.rmtree(old)
+        runs = sorted(self._folder.glob(f"*/{_COURSE}"), key=lambda one: one.stat().st_mtime_ns)
+        for course_of_old in runs[:-MOST_RUNS]:
+            for old in course_of_old.parent.glob("*.safetensors"):
+                old.unlink()
 
     def _of(self, run: str) -> Path:
         return self._folder / hashlib.sha256(run.encode()).hexdigest()[:16]

@@ -72,16 +72,16 @@ class Reception:
             admitted = self._visitors.admit_stranger(scope["client"][0])
             await (self._app if admitted else _try_again())(scope, receive, send)
             return
+        account = self._visitors.account(caller, self._size.bytes)
+        if refusal := account.refusal(self._visitors.limits):  # first: used signatures are remembered, each for minutes
+            account.tell(refusal, 503)
+            await _try_again()(scope, receive, send)
+            return
         if not self._roll.first_use(caller, scope["headers"]):
             await _try_again()(scope, receive, send)  # also where two of a node's calls had the very same time
             return
         if connection := scope.get("state", {}).get("connection"):
             connection.vouch(caller)
-        account = self._visitors.account(caller, self._size.bytes)
-        if refusal := account.refusal(self._visitors.limits):
-            account.tell(refusal, 503)
-            await _try_again()(scope, receive, send)
-            return
         account.in_flight += 1
         try:
             await self._app({**scope, "caller": caller, "account": account}, receive, send)

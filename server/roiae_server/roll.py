@@ -26,6 +26,9 @@ from roiae_server.enrolment import Enrolled
 # Flower's own headers and tolerances; tests/test_flower_contract.py compares them.
 PUBLIC_KEY, TIMESTAMP, SIGNATURE = b"flwr-public-key", b"flwr-timestamp", b"flwr-signature"
 AHEAD, BEHIND = 5.0, 305.0  # seconds that a caller's clock may differ from ours
+_STAMP = (
+    64  # characters of a time stamp, twice what Flower's have; Python reads any number of decimals, and we keep them
+)
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +87,7 @@ class Roll:
             age = (datetime.now(UTC) - datetime.fromisoformat(stamp.decode("ascii"))).total_seconds()
         except (KeyError, ValueError, TypeError, OverflowError, binascii.Error):
             return None  # not a signature of Flower's; a time without a zone is none either
-        if caller is None or not -AHEAD < age < BEHIND:
+        if caller is None or not -AHEAD < age < BEHIND or len(stamp) > _STAMP:
             return None
         try:
             caller.key.verify(signature, stamp, ec.ECDSA(hashes.SHA256()))

@@ -52,6 +52,15 @@ class Guard:
 NO_GUARD = Guard()
 
 
+def check_role(role: Role | None, task: Task) -> None:
+    """
+    Raises:
+        RefusalError: `held-out` where such a site is asked to contribute.
+    """
+    if role is Role.HELD_OUT and not isinstance(task, EvaluateTask | KeysTask | ScoreTask):
+        raise RefusalError(Reason.HELD_OUT, "this site is held out: it is scored, and contributes nothing")
+
+
 @dataclass(frozen=True)
 class Site:
     """One hospital: its name and role in the federation, its data, and what it lets others learn of them."""
@@ -75,8 +84,7 @@ class Site:
                 answer, the weights are not the model's, or a shift query asks for more than may be told.
         """
         task = request.task
-        if self.role is Role.HELD_OUT and not isinstance(task, EvaluateTask | KeysTask | ScoreTask):
-            raise RefusalError(Reason.HELD_OUT, f"{self.name} is held out: it is scored, and contributes nothing")
+        check_role(self.role, task)
         began = time.perf_counter()
         prepare_process(task.threads)
         arrays: Arrays = {}

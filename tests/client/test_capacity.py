@@ -70,7 +70,7 @@ def test_frames_that_the_disk_cannot_hold_are_not_read(
     task = EvaluateTask(model=MODEL, batch_size=4, threads=1)
     at_alpha = of_alpha()
     at_alpha.check(task)
-    monkeypatch.setattr(capacity, "free_disk", lambda folder: 16 * MODEL.image_size**2 - 1.0)
+    monkeypatch.setattr(capacity, "free_disk", lambda folder: capacity.LEFT_FREE + 16 * MODEL.image_size**2 - 1.0)
 
     at_alpha.check(task)  # these are in the cache
     assert "for frames of its size" in refused(lambda: of_alpha().check(task))
@@ -88,10 +88,20 @@ def test_a_training_that_would_take_longer_than_the_site_allows_is_refused(
     assert "limits.max_hours_per_request is 0.88" in message
 
 
+def test_an_evaluation_that_would_take_longer_than_the_site_allows_is_refused(
+    of_alpha: Callable[..., Capacity],
+) -> None:
+    task = EvaluateTask(model=MODEL, batch_size=4, threads=1)
+    assert 0 < seconds_a_frame(task, "cpu") < 60
+    of_alpha(100.0, max_hours_per_request=0.45).check(task)
+
+    assert "0.444 h" in refused(lambda: of_alpha(100.0, max_hours_per_request=0.44).check(task))
+
+
 def test_a_step_is_measured_once_for_each_kind_of_training(hospitals: Path, recipe: TrainTask) -> None:
     measured: list[int] = []
 
-    def measure(task: TrainTask, device: str) -> float:
+    def measure(task: TrainTask | EvaluateTask, device: str) -> float:
         measured.append(task.batch_size)
         return 1e-3
 

@@ -148,6 +148,18 @@ def test_a_task_that_would_not_fit_is_refused_before_the_frames_are_read(
     assert answered(desk, "train", recipe.model_copy(update={"model": large}), initial) == Reason.TASK_TOO_LARGE
 
 
+def test_a_held_out_site_reads_no_frame_for_a_training_that_it_refuses(
+    make_site: Callable[..., Site], make_desk: MakeDesk, recipe: TrainTask
+) -> None:
+    """Of any size, without end, and each size stays in the cache: such a refusal spends no budget."""
+    opened: list[int] = []
+    desk = make_desk(make_site("a", role=Role.HELD_OUT, train=20, validation=20))
+    desk._open_site = lambda side, config: opened.append(side)  # type: ignore[assignment,return-value]
+
+    assert answered(desk, "train", recipe, START) == Reason.HELD_OUT
+    assert opened == []
+
+
 def test_weights_made_by_hand_are_not_trained_on_and_the_log_says_which_and_why(
     make_site: Callable[..., Site], make_desk: MakeDesk, recipe: TrainTask, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -171,3 +183,18 @@ def test_settings_that_single_a_frame_out_are_refused(
 
     envelope, _, reply = ask_desk(desk, "train", json.dumps(task), initial, site="a")
     assert (envelope.reason, reply) == (Reason.NOT_ALLOWED, None)
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_weights_that_overflow_for_one_frame_tell_nothing_of_it_and_are_counted(
+    make_site: Callable[..., Site], make_desk: MakeDesk, initial: Arrays, allowed: bool
+) -> None:
+    """Overflow was a threshold on the largest value over all frames, which no rounding hides."""
+    site = make_site("a", role=Role.HELD_OUT, train=20, validation=20)
+    huge = {name: array * np.float32(1e30 if name.startswith("encoder") else 1) for name, array in initial.items()}
+    limits = {"start_models": (digest(huge),)} if allowed else {}
+    desk = make_desk(site, max_requests={"evaluate": 2}, **limits)
+
+    told = [answered(desk, "evaluate", EVALUATE, huge, n) for n in range(3)]
+    reason = Reason.NOT_FINITE if allowed else Reason.OFF_COURSE
+    assert told == [reason, reason, Reason.BUDGET_SPENT]

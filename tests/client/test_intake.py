@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
+from roiae.config import ModelConfig
 from roiae.contract import Arrays, EvaluateTask, KeysTask, Task
 from roiae.envelope import IDENTIFY
 from roiae.packing import pack
+from roiae_client.flower import intake
 from roiae_client.flower.intake import NO_KIND, pull_request
 from roiae_server.flower.grid import act_as_coordinator
 from tests.conftest import MODEL
@@ -69,6 +71,20 @@ def test_arrays_larger_than_the_tasks_model_are_not_taken(kind: str, initial: Ar
 
     assert (message.metadata.message_type, list(message.content)) == (NO_KIND, [])
     assert sum(map(len, link.pulled)) < 12 * 2**20  # one object beyond the bound, and not the next
+
+
+def test_arrays_that_this_machine_cannot_hold_are_not_fetched_whatever_model_the_task_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nobody has signed for them yet."""
+    monkeypatch.setattr(intake, "available_memory", lambda: 2.0**33)
+    largest = ModelConfig(image_size=4096, width=256, latent_dim=1024)  # 137 GB
+    link = Counting(wire("evaluate", EvaluateTask(**{**COMMON, "model": largest}), {"w": np.zeros(2**20)}))
+
+    message = taken(link)
+
+    assert (message.metadata.message_type, list(message.content)) == (NO_KIND, [])
+    assert not any(part.startswith(b"ArrayChunk") for part in link.pulled)
 
 
 def test_a_task_of_another_version_still_comes_to_the_desk() -> None:

@@ -1,9 +1,10 @@
 """Budgets are what the ledger says: nothing but a longer ledger changes them."""
 
 from pathlib import Path
+from typing import Any
 
 from roiae.errors import Reason
-from roiae_client.ledger import LEDGER, Ledger
+from roiae_client.ledger import LEDGER, Head, Ledger
 from roiae_client.spending import Asked
 
 
@@ -40,11 +41,25 @@ def test_the_same_weights_asked_again_under_another_number_count_again(tmp_path:
     ledger.close()
 
 
-def test_of_the_refusals_only_those_that_may_tell_of_the_frames_count(tmp_path: Path) -> None:
+def test_of_the_refusals_those_that_may_tell_of_the_frames_count(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / LEDGER)
-    for n, reason in enumerate((Reason.NOT_ALLOWED, Reason.TASK_TOO_LARGE, Reason.SITE_FAILED, Reason.OFF_COURSE)):
+    alone = (Reason.NOT_ALLOWED, Reason.TASK_TOO_LARGE, Reason.BUDGET_SPENT, Reason.HELD_OUT, Reason.WITHDRAWN)
+    telling = (Reason.OFF_COURSE, Reason.NOT_FINITE, Reason.SITE_FAILED, Reason.ALREADY_ANSWERED, Reason.BAD_REQUEST)
+    for n, reason in enumerate((*alone, *telling)):
         write(ledger, f"r{n}", reason=reason)
 
     spent = ledger.spending.of("r")
-    assert (spent.requests["train"], spent.passes, spent.weights) == (1, 0, set())
+    assert (spent.requests["train"], spent.passes, spent.weights) == (len(telling), 0, set())
     ledger.close()
+
+
+def test_what_was_turned_away_or_came_with_another_head_spends_nothing(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / LEDGER)
+    refused: Any = {"kind": "train", "reason": Reason.BAD_REQUEST, "arrays": {}, "metrics": ()}
+    ledger.append(run="", request="", **refused)
+    ledger.append(run="r", request="a", claimed=Head(7, "0" * 64), **refused)
+    ledger.close()
+
+    for spending in (ledger.spending, (reopened := Ledger(tmp_path / LEDGER)).spending):
+        assert (spending.of("r").requests["train"], spending.of("other").runs_besides) == (0, 0)
+    reopened.close()

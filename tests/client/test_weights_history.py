@@ -15,6 +15,7 @@ from roiae.errors import DataError, Reason, RefusalError
 from roiae.metrics import Quality
 from roiae.shift.latents import digest
 from roiae.training import Training, initial_arrays
+from roiae_client import capacity
 from roiae_client.site_config import Limits
 from roiae_client.spending import Asked, Spending, Spent
 from roiae_client.weights_history import MOST_MISSED, ROUNDING, SIGHTED_PASSES, Received, WeightsHistory
@@ -265,11 +266,57 @@ def test_a_few_weights_are_kept_however_long_the_run(site: Site) -> None:
     assert len(list(site.folder.rglob("*.safetensors"))) <= MOST_ANCHORS
 
 
-def test_of_the_runs_the_latest_are_kept(site: Site) -> None:
+def test_weights_that_would_fill_the_disk_are_refused_before_they_are_trained_on(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(capacity, "free_disk", lambda folder: float(capacity.LEFT_FREE))
+
+    with pytest.raises(RefusalError, match="to keep its weights") as refusal:
+        site.train(INITIAL, 1)
+    assert refusal.value.reason is Reason.TASK_TOO_LARGE
+    assert not site.folder.exists()
+
+
+def test_of_the_runs_the_latest_ones_weights_are_kept(site: Site) -> None:
     for run in range(MOST_RUNS + 3):
         site.train(INITIAL, 1, run=f"run-{run}/../..")
 
-    assert len(list(site.folder.iterdir())) == MOST_RUNS
+    assert len(list(site.folder.rglob("*.safetensors"))) == MOST_RUNS
+    assert len(list(site.folder.iterdir())) == MOST_RUNS + 3
+
+
+def test_other_runs_make_a_site_forget_neither_the_best_quality_nor_the_recipe_of_one(site: Site) -> None:
+    worse = moved(INITIAL, 5, 1)
+    site.train(INITIAL, 1, quality(30))
+    site.train(worse, 2, quality(28.5))
+    for run in range(MOST_RUNS):
+        site.train(INITIAL, 1, run=f"other-{run}")
+
+    with pytest.raises(RefusalError, match="began with clip_norm"):
+        site.train(worse, 3, quality(28.5), clip_norm=0.5)
+    site.train(worse, 3, quality(28.5))
+    assert "30 and 2 less" in refused(lambda: site.train(moved(worse, 5, 2), 4, quality(27)))
+
+
+def test_weights_that_were_trained_on_long_ago_do_not_begin_with_a_lower_best(site: Site) -> None:
+    arrays = [INITIAL]
+    for round_ in range(2 * MOST_ANCHORS):
+        site.train(arrays[-1], round_ + 1, quality(30 if round_ == 0 else 28.5), learning_rate=1e-4 * (round_ + 1))
+        arrays.append(moved(arrays[-1], 1.0, round_))
+
+    site.train(arrays[1], 20, quality(28.5))
+    assert "30 and 2 less" in refused(lambda: site.train(moved(arrays[1], 5, 99), 21, quality(27)))
+
+
+def test_an_evaluation_after_a_loss_is_refused_until_the_site_has_trained(site: Site) -> None:
+    site.train(INITIAL, 1)
+    site.loses_its_state()
+    now = moved(INITIAL, 5, 2)
+    refused(lambda: site.train(now, 2))
+    site.history = WeightsHistory(site.folder, LIMITS.model_copy(update={"start_models": (digest(now),)}))
+
+    site.evaluate(now)
+    assert "has trained on none" in refused(lambda: site.evaluate(moved(now, 1, 3)))
 
 
 def test_a_site_that_lost_its_state_goes_on_once_its_own_it_allows_the_digest(site: Site) -> None:

@@ -65,6 +65,17 @@ def test_a_time_that_is_none_is_nobodys(tmp_path: Path, stamp: str) -> None:
     assert Roll(folder).caller(signed(key, stamp)) is None
 
 
+def test_a_time_with_ten_thousand_decimals_is_nobodys(tmp_path: Path) -> None:
+    """Python reads it; used ones are remembered, and an enrolled hospital could fill the memory with them."""
+    folder, _ = federation(tmp_path / "c")
+    key = new_key()
+    folder.add_site("alpha", Role.SOURCE, site_keys(key))
+    now = datetime.now(UTC).isoformat(timespec="microseconds").removesuffix("+00:00")
+
+    known = [Roll(folder).caller(signed(key, f"{now}{'0' * more}+00:00")) is not None for more in (0, 10_000)]
+    assert known == [True, False]
+
+
 @pytest.mark.parametrize("place", [0, 1, 2])
 @pytest.mark.parametrize("value", [b"", b"\xff\xfe", b"not base64!", b64encode(b"no key"), b"A" * 8000])
 def test_a_header_that_is_none_is_nobodys(tmp_path: Path, place: int, value: bytes) -> None:

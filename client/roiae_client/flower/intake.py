@@ -26,7 +26,8 @@ from flwr.supercore.task_identity import TaskIdentity
 from roiae.border import peers_fault
 from roiae.bounds import request_bytes
 from roiae.contract import TASKS, parse_task
-from roiae.errors import RefusalError
+from roiae.doctor import available_memory, own_memory, size
+from roiae.errors import Reason, RefusalError
 from roiae.parcel import Parcel
 from roiae.text import shown
 
@@ -34,6 +35,7 @@ PULL_SECONDS = 120.0  # for a request to come whole from the node; Flower itself
 PART_SECONDS = 0.5  # before a part that the node has not yet is asked for again
 STRANGE_BYTES = 2**26  # of arrays with a task that we cannot read: the desk can still say that versions differ
 NO_KIND = "query"  # of a request that is not taken: Flower has no message without a kind of its own
+_COPIES = 4  # of a request's arrays, until they are unpacked
 _CHUNKS = 4  # levels below a message at which its arrays' contents lie: content, record, array, chunk
 
 log = logging.getLogger(__name__)
@@ -118,7 +120,17 @@ def _arrays_bytes(kind: str, parcel: Parcel) -> int:
 
 
 def _most(kind: str, task: str) -> int:
+    """Nobody has vouched for the task yet, and what it says of its model may be more than this machine can hold.
+
+    Raises:
+        RefusalError: `too-large`.
+    """
     try:
-        return request_bytes(parse_task(kind, task) if kind in TASKS else None)
+        most = request_bytes(parse_task(kind, task) if kind in TASKS else None)
     except RefusalError:
         return STRANGE_BYTES
+    free = available_memory()
+    if free is not None and _COPIES * most > free + own_memory():
+        message = f"arrays of up to {size(most)}; {size(free)} of memory are free"
+        raise RefusalError(Reason.TASK_TOO_LARGE, message)
+    return most
