@@ -110,8 +110,8 @@ def _largest_gradient(arrays: Arrays, known: NDArray[np.float32]) -> float:
     heights = features(model, known) @ arrays[FEATURES][:GATES].T
     frames = torch.from_numpy(known[np.unique(heights.argmax(axis=0))[:4]])[:, None]
     rois = torch.tensor([[60, 120, 180, 150]] * len(frames))
-    ms_ssim_loss(Comparison(model(frames), frames, rois)).backward()  # type: ignore[no-untyped-call]
-    return float(model.get_parameter(FEATURES).grad.abs().max())
+    loss = ms_ssim_loss(Comparison(model(frames), frames, rois))
+    return float(torch.autograd.grad(loss, model.get_parameter(FEATURES))[0].abs().max())
 
 
 def _in_halves(bias: Tensor, size: float) -> None:

@@ -21,7 +21,7 @@ ATTACKS = {
     "adapted": "the same, and the weights made for it: one neuron, one bit a pixel",
     "flat": "a frame from one update, weights near the run's own first ones that show a flat picture",
     "several": "a frame from four updates of the same weights, put together",
-    "drift": "a frame from one update, weights led into a trap by allowed steps from honest ones (off: a trap beyond `limits.max_weight_change`)",
+    "drift": "a frame from one update, honest weights led into a trap by allowed steps (off: a larger trap, at once)",
     "oracle": "one frame's mean intensity from two `evaluate` answers",
     "forged request": "a request that another key signed",
     "replayed request": "the coordinator's request, sent again by somebody else",
