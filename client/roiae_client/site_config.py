@@ -87,8 +87,8 @@ class Limits(_Section):
     max_weight_change: float = Field(
         1.0,
         gt=0,
-        description="of one weight from where its run began; stops weights led to hand-made ones over many rounds; "
-        "0.4 in a default run on 160 frames, and more as the root of the steps",
+        description="of one weight from where its run began; stops weights of large numbers, led there over many "
+        "rounds; 0.4 in a default run on 160 frames, and more as the root of the steps",
     )
     start_models: tuple[Digest, ...] = Field(
         (),

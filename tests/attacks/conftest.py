@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from roiae.contract import Arrays
 from roiae.data.site_data import SiteData
 from roiae_client.site_config import Limits
 from tests.attacks.hospital import SITES, Hospital, open_data
 from tests.attacks.page import ATTACKS
+from tests.attacks.training import federated
 from tests.conftest import REAL_FRAMES
 from tests.faults.page import commit
 
@@ -25,6 +27,12 @@ def real_sites(tmp_path_factory: pytest.TempPathFactory) -> dict[str, SiteData]:
         pytest.skip("no real NT frames at ../shared/data/nt beside the checkout")
     cache = tmp_path_factory.mktemp("attack-cache")
     return {of: open_data(of, cache) for of in SITES}
+
+
+@pytest.fixture(scope="session")
+def honest(real_sites: dict[str, SiteData]) -> Arrays:
+    """What a run over all hospitals leads to."""
+    return federated([real_sites[of].train for of in SITES])
 
 
 @pytest.fixture

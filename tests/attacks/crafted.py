@@ -32,15 +32,15 @@ def routed_encoder() -> Autoencoder:
     for parameter in model.parameters():
         parameter.zero_()
     encoder = model.encoder
-    _of(encoder[0])[0, 0, 2:6, 2:6] = 1 / 16
+    weight_of(encoder[0])[0, 0, 2:6, 2:6] = 1 / 16
     _keep_linear(encoder[1])
     inputs = 1
     for halving in (encoder[2], encoder[3], encoder[4]):
         for output in range(4 * inputs):
             square, channel = divmod(output, inputs)
             row, column = divmod(square, 2)
-            _of(_part(halving, 0))[output, channel, 1 + row, 1 + column] = 1.0
-        _keep_linear(_part(halving, 1))
+            weight_of(part(halving, 0))[output, channel, 1 + row, 1 + column] = 1.0
+        _keep_linear(part(halving, 1))
         inputs *= 4
     return model
 
@@ -51,17 +51,17 @@ def summing_weights() -> Arrays:
     model = routed_encoder()
     decoder = model.decoder
     rows = CHANNELS * CELLS
-    _of(decoder[0])[:, 0] = torch.linspace(-1, 1, rows)
-    _bias(decoder[0]).copy_(torch.linspace(1, -1, rows) ** 3)
-    for norm in (decoder[2], _part(decoder[3], 2), _part(decoder[4], 2), _part(decoder[5], 2)):
-        _of(_part(norm, 0)).fill_(1.0)
-        _bias(_part(norm, 0)).fill_(3.0)
+    weight_of(decoder[0])[:, 0] = torch.linspace(-1, 1, rows)
+    bias_of(decoder[0]).copy_(torch.linspace(1, -1, rows) ** 3)
+    for norm in (decoder[2], part(decoder[3], 2), part(decoder[4], 2), part(decoder[5], 2)):
+        weight_of(part(norm, 0)).fill_(1.0)
+        bias_of(part(norm, 0)).fill_(3.0)
     head = decoder[6]
-    for convolution in (*(_part(decoder[stage], 1) for stage in (3, 4, 5)), _part(head, 0)):
-        outputs, inputs = _of(convolution).shape[:2]
+    for convolution in (*(part(decoder[stage], 1) for stage in (3, 4, 5)), part(head, 0)):
+        outputs, inputs = weight_of(convolution).shape[:2]
         for output in range(outputs):
-            _of(convolution)[output, output % inputs, 1, 1] = 1.0
-    _of(_part(head, 3))[:, :, 1, 1] = 0.02
+            weight_of(convolution)[output, output % inputs, 1, 1] = 1.0
+    weight_of(part(head, 3))[:, :, 1, 1] = 0.02
     return arrays_of(model)
 
 
@@ -78,32 +78,32 @@ def binning_weights(known: NDArray[np.float32], seed: int, sharpness: float = 30
         dark: bias of the picture's logit.
     """
     model = routed_encoder()
-    direction = _direction(seed)
-    heights = features(model, known) @ direction
+    watch = direction(seed)
+    heights = features(model, known) @ watch
     mean, spread = heights.mean(), heights.std()
     edges = _edges((heights - mean) / spread, 2 * CELLS)
-    _of(model.encoder[6])[:] = torch.from_numpy(direction / spread).float()
-    _bias(model.encoder[6])[:] = float(-mean / spread)
+    weight_of(model.encoder[6])[:] = torch.from_numpy(watch / spread).float()
+    bias_of(model.encoder[6])[:] = float(-mean / spread)
     decoder = model.decoder
-    weights = _of(decoder[0]).view(CHANNELS, CELLS, -1)
-    biases = _bias(decoder[0]).view(CHANNELS, CELLS)
+    weights = weight_of(decoder[0]).view(CHANNELS, CELLS, -1)
+    biases = bias_of(decoder[0]).view(CHANNELS, CELLS)
     for latent in range(2 * CELLS):
         half, cell = divmod(latent, CELLS)
         for edge in (0, 1):
             weights[2 * half + edge, cell, latent] = 1.0
             biases[2 * half + edge, cell] = -edges[latent + edge]
     biases[4 : CHANNELS // 2 + 2], biases[CHANNELS // 2 + 2 :] = 20.0, -20.0  # they alone decide the norm's scale
-    _of(_part(decoder[2], 0))[:4] = sharpness * 20 * (60 / 64) ** 0.5
+    weight_of(part(decoder[2], 0))[:4] = sharpness * 20 * (60 / 64) ** 0.5
     for stage in (3, 4, 5):
-        convolution, norm = _part(decoder[stage], 1), _part(_part(decoder[stage], 2), 0)
-        outputs = len(_bias(convolution))
-        _of(convolution)[0, 0, 1, 1] = 1.0
-        _bias(convolution)[1 : outputs // 2 + 1], _bias(convolution)[outputs // 2 + 1 :] = 3.0, -3.0
-        _of(norm)[0], _bias(norm)[:] = 1.0, 3.0
-    _of(_part(decoder[3], 1))[0, :4, 1, 1] = torch.tensor([0.01, -0.01, 0.01, -0.01])
-    _of(_part(decoder[6], 0))[0, 0, 1, 1] = 1.0
-    _of(_part(decoder[6], 3))[:, 0, 1, 1] = 1.0
-    _bias(_part(decoder[6], 3))[:] = dark
+        convolution, norm = part(decoder[stage], 1), part(part(decoder[stage], 2), 0)
+        outputs = len(bias_of(convolution))
+        weight_of(convolution)[0, 0, 1, 1] = 1.0
+        bias_of(convolution)[1 : outputs // 2 + 1], bias_of(convolution)[outputs // 2 + 1 :] = 3.0, -3.0
+        weight_of(norm)[0], bias_of(norm)[:] = 1.0, 3.0
+    weight_of(part(decoder[3], 1))[0, :4, 1, 1] = torch.tensor([0.01, -0.01, 0.01, -0.01])
+    weight_of(part(decoder[6], 0))[0, 0, 1, 1] = 1.0
+    weight_of(part(decoder[6], 3))[:, 0, 1, 1] = 1.0
+    bias_of(part(decoder[6], 3))[:] = dark
     return arrays_of(model)
 
 
@@ -115,21 +115,21 @@ def lone_weights(known: NDArray[np.float32], seed: int, dark: float = -28.0) -> 
     """
     model = Autoencoder(**MODEL.model_dump())
     load_arrays(model, binning_weights(known, seed, dark=dark))
-    _bias(_part(_part(model.encoder[4], 1), 0)).fill_(0.0)  # signed features
-    seen, direction = features(model, known), _direction(seed)
-    heights = seen @ direction
+    bias_of(part(part(model.encoder[4], 1), 0)).fill_(0.0)  # signed features
+    seen, watch = features(model, known), direction(seed)
+    heights = seen @ watch
     if ((heights - heights.mean()) ** 3).mean() < 0:
-        direction, heights = -direction, -heights
+        watch, heights = -watch, -heights
     last, decoder = model.encoder[6], model.decoder
-    for parameter in (_of(last), _bias(last), _of(decoder[0])):
+    for parameter in (weight_of(last), bias_of(last), weight_of(decoder[0])):
         parameter.zero_()
-    _of(last)[0] = torch.from_numpy(direction / heights.std()).float()
-    _bias(last)[0] = float(-np.quantile(heights, 1 - RARE) / heights.std())
-    biases = _bias(decoder[0]).view(CHANNELS, CELLS)
+    weight_of(last)[0] = torch.from_numpy(watch / heights.std()).float()
+    bias_of(last)[0] = float(-np.quantile(heights, 1 - RARE) / heights.std())
+    biases = bias_of(decoder[0]).view(CHANNELS, CELLS)
     biases[:4] = -20.0
     biases[0, CELLS // 2] = 0.0
-    _of(decoder[0]).view(CHANNELS, CELLS, -1)[0, CELLS // 2, 0] = 1.0
-    _of(_part(decoder[3], 1))[0, 1:4] = 0.0
+    weight_of(decoder[0]).view(CHANNELS, CELLS, -1)[0, CELLS // 2, 0] = 1.0
+    weight_of(part(decoder[3], 1))[0, 1:4] = 0.0
     return arrays_of(model)
 
 
@@ -177,10 +177,10 @@ def _edges(heights: NDArray[np.float64], bins: int) -> NDArray[np.float64]:
     return np.concatenate([inner[0] - [2.0, 1.0], inner, inner[-1] + [1.0, 2.0]])
 
 
-def _direction(seed: int) -> NDArray[np.float64]:
+def direction(seed: int, coarse: int = 4) -> NDArray[np.float64]:
     """A smooth random projection of the picture, of length 1, in the order of `encoder.6`'s columns."""
-    coarse = torch.from_numpy(np.random.default_rng(seed).standard_normal((1, 1, 4, 4)))
-    smooth = F.interpolate(coarse, size=(SIDE, SIDE), mode="bicubic")[0]
+    drawn = torch.from_numpy(np.random.default_rng(seed).standard_normal((1, 1, coarse, coarse)))
+    smooth = F.interpolate(drawn, size=(SIDE, SIDE), mode="bicubic")[0]
     smooth = (smooth - smooth.mean()) / (smooth - smooth.mean()).norm()
     for _ in range(3):
         squares = [smooth[:, row::2, column::2] for row in (0, 1) for column in (0, 1)]
@@ -188,21 +188,21 @@ def _direction(seed: int) -> NDArray[np.float64]:
     return smooth.reshape(-1).numpy()
 
 
-def _part(module: nn.Module, place: int) -> nn.Module:
+def part(module: nn.Module, place: int) -> nn.Module:
     assert isinstance(module, nn.Sequential)
     return module[place]
 
 
-def _of(module: nn.Module) -> Tensor:
+def weight_of(module: nn.Module) -> Tensor:
     assert isinstance(module.weight, Tensor)
     return module.weight
 
 
-def _bias(module: nn.Module) -> Tensor:
+def bias_of(module: nn.Module) -> Tensor:
     assert isinstance(module.bias, Tensor)
     return module.bias
 
 
 def _keep_linear(norm_act: nn.Module) -> None:
-    _of(_part(norm_act, 0)).fill_(1.0)
-    _bias(_part(norm_act, 0)).fill_(LINE)
+    weight_of(part(norm_act, 0)).fill_(1.0)
+    bias_of(part(norm_act, 0)).fill_(LINE)

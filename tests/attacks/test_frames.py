@@ -3,7 +3,8 @@
 The tries are spread over three hospitals' real frames. Where a mechanism is off, it is off in the test alone.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import cycle
 
 import numpy as np
@@ -27,10 +28,10 @@ from tests.attacks.crafted import (
     pictures_of,
     summing_weights,
 )
+from tests.attacks.flat import flat_weights
 from tests.attacks.hospital import NO_RECIPE, SITES, Hospital, seen, training, update_of, without_floor, without_history
 from tests.attacks.likeness import NOTHING, Likeness, best_likeness, reduced, summary
-from tests.attacks.training import federated
-from tests.attacks.trap import path, trapped
+from tests.attacks.trap import largest, path, sharpest, trapped
 
 pytestmark = [pytest.mark.real_frames, pytest.mark.timeout(3600)]
 
@@ -40,6 +41,7 @@ TRIES = [
 ]
 # As a hospital allows from one round to the next, less what rounding takes: L2 norm, and of one number.
 STEP = (0.99 * Limits().max_update_norm, 0.99 * ONE_WEIGHT * Limits().max_update_norm)
+NEARLY = 0.97  # of limits.max_weight_change, from either beginning
 FREE = {"optimizer": "sgd", "batch_size": 1, "learning_rate": 1e6, "clip_norm": 1e29, "augment": False}
 Hospitals = Callable[..., Hospital]
 Sites = dict[str, SiteData]
@@ -61,6 +63,38 @@ def read_pixels(reply: Reply | Reason, sent: Arrays, data: SiteData, task: Train
         return NOTHING
     rows = update_of(reply, sent, FEATURES)
     return best_likeness(pictures_of(rows), reduced(seen(data.train, task), SIDE))
+
+
+def read_trap(reply: Reply | Reason, sent: Arrays, honest: Arrays, data: SiteData, task: TrainTask) -> Likeness:
+    """What the honest model makes of the rows, and of those alone that are not its own."""
+    if isinstance(reply, Reason):
+        return NOTHING
+    update = update_of(reply, sent, FEATURES)
+    changed = update[(sent[FEATURES] != honest[FEATURES]).any(axis=1)]
+    pictures = np.concatenate([decoded_rows(honest, rows) for rows in (update, changed)])
+    return best_likeness(reduced(pictures, SIDE), reduced(seen(data.train, task), SIDE))
+
+
+@dataclass(frozen=True)
+class Led:
+    """How far a hospital was led: its last answer with an update, to what, and why there was no other."""
+
+    reply: Reply | Reason
+    sent: Arrays
+    task: TrainTask
+    refused: Reason | None = None
+
+
+def lead(asked: Hospital, steps: Sequence[Arrays], task: TrainTask) -> Led:
+    """One step a round, until one is refused."""
+    last = Led(Reason.OFF_COURSE, steps[0], task, Reason.OFF_COURSE)
+    for round_, sent in enumerate(steps, 1):
+        now = task.model_copy(update={"round": round_})
+        reply = asked.ask(now, sent)
+        if isinstance(reply, Reason):
+            return replace(last, refused=reply)
+        last = Led(reply, sent, now)
+    return last
 
 
 def read_features(reply: Reply | Reason, sent: Arrays, data: SiteData, task: TrainTask) -> Likeness:
@@ -138,29 +172,62 @@ def test_several_updates_from_the_runs_own_weights_do_not_add_up_to_a_frame(
     assert summary(found)["correlation"] < summary(found)["neighbour_correlation"]
 
 
-@pytest.mark.attacks
-def test_weights_led_into_a_trap_by_small_steps_show_about_as_much_as_a_neighbour(
-    real_sites: Sites, hospital: Hospitals, record: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("tries", TRIES)
+def test_a_flat_picture_near_the_runs_own_weights_shows_a_frame_and_is_refused_for_its_quiet_gradient(
+    tries: int,
+    real_sites: Sites,
+    hospital: Hospitals,
+    record: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """From honest weights that the hospital has trained on; each step as long as a round of clipped updates."""
-    off, on, refused, lengths = [], [], [], []
-    honest_of = {of: federated([real_sites[other].train for other in SITES if other != of]) for of in SITES}
-    for seed, of, known in turns(21):
-        honest = honest_of[of]
-        frames = intensities(real_sites[known])
-        sent = trapped(honest, frames, seed)
-        task = training(seed, learning_rate=1e-5)
+    """Off are the history and the floor; then the hospital is led there, one allowed step a round."""
+    off, on, reasons, lengths = [], [], set(), []
+    for seed, of, known in turns(tries):
+        task, first, data = training(seed, learning_rate=1e-5), initial_arrays(MODEL, seed), real_sites[of]
+        sent = flat_weights(first, intensities(real_sites[known]), seed, NEARLY * Limits().max_weight_change)
         with monkeypatch.context() as context:
             without_history(context)
-            off.append(read_features(hospital(of).ask(task, sent), sent, real_sites[of], task))
-        asked = hospital(of, Limits(start_models=(digest(honest),)))
-        assert isinstance(asked.ask(task, honest), Reply)
-        steps = path(honest, sent, *STEP)
-        lengths.append(len(steps))
-        replies = [asked.ask(training(seed, learning_rate=1e-5, round=n), at) for n, at in enumerate(steps, 2)]
-        refused += [reply for reply in replies if isinstance(reply, Reason)]
-        last = training(seed, learning_rate=1e-5, round=len(steps) + 1)
-        on.append(read_features(replies[-1], steps[-1], real_sites[of], last))
+            without_floor(context)
+            off.append(read_pixels(hospital(of).ask(task, sent), sent, data, task))
+        led = lead(hospital(of), [first, *path(first, sent, *STEP)], task)
+        reasons.add(led.refused)
+        lengths.append(led.task.round)
+        on.append(read_pixels(led.reply, led.sent, data, led.task))
 
-    record("drift", off=summary(off), on=summary(on), refused=sorted(set(refused)), rounds=max(lengths))
-    assert min(lengths) > 5  # rounds in which its ledger shows the weights move, and its quality stay
+    record("flat", off=summary(off), on=summary(on), refused=sorted(reasons), rounds=max(lengths))
+    assert summary(off)["correlation"] > 0.9
+    assert reasons == {Reason.OFF_COURSE}
+    assert caplog.text.count("of a step's gradient below") == tries
+    assert summary(on)["correlation"] < 0.9
+
+
+@pytest.mark.attacks
+def test_weights_led_into_a_trap_by_small_steps_show_more_than_a_neighbour_but_not_the_frame(
+    real_sites: Sites,
+    hospital: Hospitals,
+    honest: Arrays,
+    record: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """From honest weights that the hospital has trained on; off is a sharper trap than the limits let be reached."""
+    off, on, refused, lengths = [], [], set(), []
+    origins, bound = (honest, initial_arrays(MODEL, 0)), NEARLY * Limits().max_weight_change
+    for seed, of, known in turns(21):
+        frames, data = intensities(real_sites[known]), real_sites[of]
+        task, sent = training(seed, learning_rate=1e-5), trapped(honest, frames, seed)
+        with monkeypatch.context() as context:
+            without_history(context)
+            off.append(read_trap(hospital(of).ask(task, sent), sent, honest, data, task))
+        end = sharpest(honest, origins, frames, seed, bound)
+        assert max(largest(end, origin) for origin in origins) < Limits().max_weight_change
+        allowed = Limits(start_models=(digest(honest),))
+        led = lead(hospital(of, allowed), [honest, *path(honest, end, *STEP)], task)
+        refused |= {led.refused} - {None}
+        lengths.append(led.task.round)
+        on.append(read_trap(led.reply, led.sent, honest, data, led.task))
+
+    record("drift", off=summary(off), on=summary(on), refused=sorted(refused), rounds=max(lengths))
+    assert max(largest(sent, origin) for origin in origins) > Limits().max_weight_change
+    assert min(lengths) > 4  # rounds in which its ledger shows the weights move, and its quality stays
+    assert summary(on)["correlation"] < 0.9

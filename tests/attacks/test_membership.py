@@ -14,7 +14,7 @@ from roiae.ms_ssim import ms_ssim
 from roiae.training import load_arrays, ordered_batches
 from tests.attacks.crafted import MODEL
 from tests.attacks.hospital import SITES
-from tests.attacks.training import federated, trained
+from tests.attacks.training import trained
 
 pytestmark = [pytest.mark.real_frames, pytest.mark.attacks, pytest.mark.timeout(3600)]
 
@@ -48,16 +48,15 @@ def interval(members: Numbers, others: Numbers) -> tuple[float, float]:
 
 
 def test_how_well_a_frame_is_told_from_one_that_was_not_trained_on(
-    real_sites: dict[str, SiteData], record: Callable[..., None]
+    real_sites: dict[str, SiteData], honest: Arrays, record: Callable[..., None]
 ) -> None:
     """By the errors of the federated model, and by what one hospital's update mends of them."""
-    model = federated([real_sites[of].train for of in SITES])
     scores: dict[str, list[list[Numbers]]] = {"model": [[], []], "update": [[], []]}
     for of in SITES:
         data = real_sites[of]
-        updated = trained(model, data.train, 99, of)
+        updated = trained(honest, data.train, 99, of)
         for part, split in enumerate((data.train, data.validation)):
-            before = losses(model, split)
+            before = losses(honest, split)
             scores["model"][part].append(-before)
             scores["update"][part].append(before - losses(updated, split))
     for source, (members, others) in scores.items():

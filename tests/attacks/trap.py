@@ -5,6 +5,7 @@ features, and wake only for the frame that lies farthest along it, so that frame
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,17 +15,22 @@ from roiae.model import Autoencoder
 from roiae.training import load_arrays
 from tests.attacks.crafted import CELLS, FEATURES, MODEL, RARE, features
 
-ROWS = 4  # of encoder.6 that are given up
-SHARPNESS, GAIN, WHISPER = 20.0, 2.5, 0.1
+WHISPER = 0.1
 DIRECTIONS = 20  # main ones of the features
+WATCHED = 0.9  # weight of a row in its cell
 
 
-def trapped(honest: Arrays, known: NDArray[np.float32], seed: int) -> Arrays:
+def trapped(
+    honest: Arrays, known: NDArray[np.float32], seed: int, rows: int = 4, sharpness: float = 20.0, gain: float = 2.5
+) -> Arrays:
     """
     Args:
         honest: trained weights.
         known: frames of other hospitals, [N, S, S].
         seed: of the directions.
+        rows: of encoder.6 that are given up.
+        sharpness: how fast a row wakes beyond the rarest frames, per standard deviation.
+        gain: of the channel's norm.
     """
     model = Autoencoder(**MODEL.model_dump())
     load_arrays(model, honest)
@@ -35,29 +41,48 @@ def trapped(honest: Arrays, known: NDArray[np.float32], seed: int) -> Arrays:
     maps = latents @ weight.T + bias
     mean, spread = maps.mean(), maps.std(axis=1).mean()
 
-    channel = int(np.square(honest["decoder.3.1.weight"]).sum(axis=(0, 2, 3)).argmin())
+    channel = _least_used_channel(honest)
     cells = slice(channel * CELLS, (channel + 1) * CELLS)
     arrays["decoder.3.1.weight"][:, channel] = WHISPER * np.sign(arrays["decoder.3.1.weight"][:, channel])
-    arrays["decoder.2.0.weight"][channel], arrays["decoder.2.0.bias"][channel] = GAIN, 0.0
+    arrays["decoder.2.0.weight"][channel], arrays["decoder.2.0.bias"][channel] = gain, 0.0
     weight[cells], bias[cells] = 0.0, mean
-    least_used = np.argsort(np.linalg.norm(weight, axis=0) * latents.std(axis=0))[:ROWS]
-    for place, (row, watch) in enumerate(zip(least_used, _directions(seen, seed), strict=True)):
+    least_used = np.argsort(np.linalg.norm(weight, axis=0) * np.abs(latents).mean(axis=0))[:rows]
+    for place, (row, watch) in enumerate(zip(least_used, _directions(seen, seed, rows), strict=True)):
         bias += weight[:, row] * latents[:, row].mean()
         bias[cells] = mean
         weight[:, row] = 0.0
-        weight[channel * CELLS + 61 * place % CELLS, row] = 1.0
-        arrays[FEATURES][row] = spread * SHARPNESS / GAIN * watch
+        weight[channel * CELLS + 61 * place % CELLS, row] = WATCHED
+        arrays[FEATURES][row] = spread * sharpness / (gain * WATCHED) * watch
         arrays["encoder.6.bias"][row] = 0.0
     return arrays
 
 
-def _directions(seen: NDArray[np.float64], seed: int) -> list[NDArray[np.float64]]:
+def sharpest(honest: Arrays, origins: Sequence[Arrays], known: NDArray[np.float32], seed: int, bound: float) -> Arrays:
+    """The sharpest trap of which no number lies farther than `bound` from any of the origins."""
+    channel = _least_used_channel(honest)
+    gain = bound + min(float(origin["decoder.2.0.weight"][channel]) for origin in origins)
+    blunt = trapped(honest, known, seed, sharpness=1.0, gain=gain)[FEATURES]
+    rows = np.flatnonzero((blunt != honest[FEATURES]).any(axis=1))
+    room = [(bound + np.sign(blunt[rows]) * origin[FEATURES][rows]) / np.abs(blunt[rows]) for origin in origins]
+    return trapped(honest, known, seed, sharpness=0.999 * float(np.min(room)), gain=gain)
+
+
+def largest(arrays: Arrays, origin: Arrays) -> float:
+    """Distance of one number."""
+    return max(float(np.abs(array - origin[name]).max()) for name, array in arrays.items())
+
+
+def _least_used_channel(honest: Arrays) -> int:
+    return int(np.square(honest["decoder.3.1.weight"]).sum(axis=(0, 2, 3)).argmin())
+
+
+def _directions(seen: NDArray[np.float64], seed: int, rows: int) -> list[NDArray[np.float64]]:
     """Of features less what most of them have: above 0 for the rarest alone, in standard deviations."""
     generator = np.random.default_rng(seed)
     mean = seen.mean(axis=0)
     main = np.linalg.svd(seen - mean, full_matrices=False)[2][:DIRECTIONS]
     found = []
-    for _ in range(ROWS):
+    for _ in range(rows):
         watch = generator.standard_normal(DIRECTIONS) @ main
         heights = (seen - mean) @ watch
         if ((heights - heights.mean()) ** 3).mean() < 0:
