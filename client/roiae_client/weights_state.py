@@ -37,9 +37,7 @@ class Course:
 
     recipe: dict[str, Any] = field(default_factory=dict)  # empty before the first training
     anchors: tuple[Anchor, ...] = ()  # the oldest first
-    origins: tuple[
-        str, ...
-    ] = ()  # digests of allowed start models that the run has followed, besides its own beginning
+    origins: tuple[str, ...] = ()  # digests of the allowed start models that the run has followed
     waiting: tuple[Anchor, ...] = ()  # refused, until this hospital's IT vouches for them; the oldest first
     passed: tuple[Anchor, ...] = ()  # all weights that were trained on, without arrays; the oldest first
 

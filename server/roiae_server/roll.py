@@ -26,9 +26,7 @@ from roiae_server.enrolment import Enrolled
 # Flower's own headers and tolerances; tests/test_flower_contract.py compares them.
 PUBLIC_KEY, TIMESTAMP, SIGNATURE = b"flwr-public-key", b"flwr-timestamp", b"flwr-signature"
 AHEAD, BEHIND = 5.0, 305.0  # seconds that a caller's clock may differ from ours
-_STAMP = (
-    64  # characters of a time stamp, twice what Flower's have; Python reads any number of decimals, and we keep them
-)
+_STAMP = 64  # characters of a time stamp, twice what Flower's have; Python would read any number of decimals
 
 log = logging.getLogger(__name__)
 
