@@ -29,7 +29,7 @@ from roiae.text import shown
 from roiae.upload import packed_reply
 from roiae_client.blind import blind_ms_ssim
 from roiae_client.capacity import Capacity
-from roiae_client.gate import Doorbell, Gate, Trusted
+from roiae_client.gate import Doorbell, Gate, Pace, Trusted
 from roiae_client.ledger import Head, Ledger
 from roiae_client.policy import check_task, clip_update
 from roiae_client.site_config import SiteConfig
@@ -70,7 +70,7 @@ class HospitalDesk:
         self._sites: dict[int, Site] = {}
         self._blindness: dict[int, float] = {}  # by the model's side, as the sites
         self._turn = threading.Lock()
-        self._gate, self._doorbell = Gate(config.name, trusted, ledger), Doorbell()
+        self._gate, self._doorbell, self._pace = Gate(config.name, trusted, ledger), Doorbell(), Pace()
         self._capacity = Capacity(config)
         self._history = WeightsHistory(ledger.folder / WEIGHTS, config.limits)
 
@@ -90,6 +90,8 @@ class HospitalDesk:
                 log.exception("what a request brings could not be written down, so it is not answered")
                 return self._sealed(kind, ask, Reason.SITE_FAILED, None, self._ledger.head)
             reason, reply, asked = self._outcome(kind, ask.run, claimed, task_json, arrays)
+            if reason or kind == IDENTIFY:
+                self._pace.unspent()
             try:
                 head = self._written(kind, ask, reason, reply, claimed, asked)
                 return self._sealed(kind, ask, reason, reply, head)

@@ -18,6 +18,7 @@ from roiae.signed_request import CLOCK_SECONDS, MOST_SECONDS, SignedAsk, content
 from roiae_client.ledger import KeySeen, Ledger
 
 LINE_SECONDS = 600.0  # between two lines about requests that were turned away for one reason: at most 144 a day
+MOST_UNSPENT = 10_000  # requests that spend no budget, one after the other: 4 MB of lines
 log = logging.getLogger(__name__)
 
 
@@ -134,6 +135,35 @@ class Doorbell:
     def written(self, counted: int) -> None:
         """This many are in the ledger now."""
         self._counted -= counted
+
+
+class Pace:
+    """Refusals and handshakes spend no budget and have no end, and each has its line: after many they take a second.
+
+    A coordinator that was broken into could fill the disk with them, and this process's memory of the lines, within
+    weeks; so it is 40 MB a day at most.
+
+    Args:
+        most: that wait for nothing; one more after each second.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        most: int = MOST_UNSPENT,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._most, self._clock, self._sleep = most, clock, sleep
+        self._left, self._counted = float(most), clock()
+
+    def unspent(self) -> None:
+        """Wait where there have been too many."""
+        now = self._clock()
+        self._left = min(self._most, self._left + now - self._counted) - 1
+        self._counted = now
+        if self._left < 0:
+            self._sleep(1.0)
 
 
 def _seen(certificate: RequestCertificate) -> KeySeen:

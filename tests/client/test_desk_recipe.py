@@ -18,6 +18,7 @@ from roiae.rounding import DECIMALS
 from roiae.shift.latents import digest
 from roiae.site import Site
 from roiae_client.desk import HospitalDesk
+from roiae_client.gate import Pace
 from roiae_client.ledger import LEDGER, Ledger
 from roiae_client.site_config import Limits, SiteConfig
 from tests.client.test_desk import KEY, START, ask_desk
@@ -198,3 +199,20 @@ def test_weights_that_overflow_for_one_frame_tell_nothing_of_it_and_are_counted(
     told = [answered(desk, "evaluate", EVALUATE, huge, n) for n in range(3)]
     reason = Reason.NOT_FINITE if allowed else Reason.OFF_COURSE
     assert told == [reason, reason, Reason.BUDGET_SPENT]
+
+
+def test_refusals_without_end_take_a_second_each_and_answers_none(
+    make_site: Callable[..., Site], make_desk: MakeDesk, recipe: TrainTask, initial: Arrays
+) -> None:
+    now, slept = [0.0], list[float]()
+    desk = make_desk(make_site("a", train=20, validation=20))
+    desk._pace = Pace(2, lambda: now[0], slept.append)
+    beyond = recipe.model_copy(update={"optimizer": "sgd"})
+
+    for n in range(4):
+        assert answered(desk, "train", beyond, initial, n) == Reason.NOT_ALLOWED
+    assert slept == [1.0, 1.0]
+    now[0] = 10.0
+    assert answered(desk, "train", beyond, initial, 5) == Reason.NOT_ALLOWED
+    assert "psnr" in answered(desk, "evaluate", EVALUATE, START, 6)
+    assert slept == [1.0, 1.0]
