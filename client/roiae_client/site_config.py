@@ -64,7 +64,8 @@ class Limits(_Section):
     min_batch_size: int = Field(
         4,
         ge=1,
-        description="stops a step on a single frame, whose gradient shows the frame; one fewer where the frames do not divide",
+        description="stops a step on a single frame, whose gradient shows the frame; "
+        "one fewer where the frames do not divide",
     )
     max_clip_norm: float = Field(
         1.0, gt=0, description="stops one batch from outgrowing all others; a request without clipping is refused"
