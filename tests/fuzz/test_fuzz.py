@@ -15,7 +15,7 @@ from roiae.shift.latents import digest
 from roiae.site import Site
 from roiae_client.desk import HospitalDesk
 from roiae_client.ledger import Ledger
-from roiae_client.site_config import Limits, SiteConfig
+from roiae_client.site_config import Limits, MaxRequests, SiteConfig
 from tests.conftest import MODEL
 from tests.fuzz.driving import (
     Figures,
@@ -37,7 +37,15 @@ AMOUNTS = [pytest.param(150, id="some"), pytest.param(10_000, marks=[pytest.mark
 @pytest.fixture
 def desk(make_site: Callable[..., Site], initial: Arrays, tmp_path: Path) -> Iterator[HospitalDesk]:
     ledger = Ledger(tmp_path / "ledger.jsonl")
-    limits = Limits(min_frames=2, min_subjects=2, start_models=(digest(initial),))
+    endless = MaxRequests(**dict.fromkeys(MaxRequests.model_fields, 10**6))
+    limits = Limits(
+        min_frames=2,
+        min_subjects=2,
+        max_requests=endless,
+        max_passes=10**6,
+        max_runs=10**6,
+        start_models=(digest(initial),),
+    )
     config = SiteConfig(name="a", data=Path("data"), limits=limits, threads=1)
     site = make_site("a")
     yield HospitalDesk(config, KEYS["a"], TRUSTED, ledger, lambda side, config: site)
