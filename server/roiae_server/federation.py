@@ -35,6 +35,8 @@ from roiae_server.transport import Aggregator, InOrder, Outcome, Take, Transport
 
 MODEL_FILES = {"phase1": "phase1.safetensors", "phase2": "final.safetensors", "control": "control.safetensors"}
 
+TOO_SMALL = (Reason.NO_FRAMES, Reason.FEW_SUBJECTS)  # to tell its quality: asked again, a site would say it again
+
 Line = dict[str, Any]  # of rounds.jsonl
 log = logging.getLogger(__name__)
 
@@ -210,7 +212,9 @@ class Federation:
         """
         replied = self._exchange(step, Request(task, self._arrays), sites, admit, take)
         contributed = sum(site in replied for site in self._sources)
-        if contributed < self._quorum:
+        small = {line["site"] for line in self._lines if line["reason"] in TOO_SMALL and line["site"] in self._sources}
+        too_small = len(small) if isinstance(task, EvaluateTask) else 0
+        if contributed + too_small < self._quorum:
             missing = ", ".join(f"{line['site']} ({line['reason']})" for line in self._lines if line["reason"])
             raise QuorumError(
                 f"{step.name} round {step.round}: {contributed} of {len(self._sources)} source sites contributed, "

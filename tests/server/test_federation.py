@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from roiae.config import Role, RunConfig
-from roiae.contract import Arrays, Reply, Request, TrainTask
+from roiae.contract import Arrays, EvaluateTask, Reply, Request, TrainTask
 from roiae.errors import CalibrationError, QuorumError, Reason
 from roiae.upload import packed_reply
 from roiae_server.federation import Federation
@@ -294,6 +294,19 @@ def test_below_the_quorum_the_run_fails_with_the_reason_and_can_be_resumed(
     completed = Counter((li["step"], li["round"], li["site"]) for li in read_lines(run) if li["status"] == "aggregated")
     assert set(completed.values()) == {1}
     assert [line["site"] for line in read_lines(run) if line["status"] == "discarded"] == ["a"]
+
+
+def test_sites_with_too_few_frames_to_tell_their_quality_hold_up_no_score(
+    federate: Federate, read_lines: Lines, tmp_path: Path
+) -> None:
+    def answer(site: str, request: Request) -> Reply | Reason:
+        small = site in ("bb", "ccc") and isinstance(request.task, EvaluateTask)
+        return (Reason.NO_FRAMES if site == "bb" else Reason.FEW_SUBJECTS) if small else honest(site, request)
+
+    run = federate(ScriptedTransport(answer))
+
+    assert status(run) == ("done", None)
+    assert set(json.loads((run / "quality.json").read_text())["phase2"]) == {"a", "dddd"}
 
 
 def test_a_failed_run_says_so_in_its_state(federate: Federate, tmp_path: Path) -> None:
