@@ -134,9 +134,10 @@ def _needed(site: "SiteConfig") -> "Needed":
     from roiae.config import Role
     from roiae.data.checks.fitness import Needed
 
-    if site.role is Role.HELD_OUT:
-        return Needed(site.privacy)
-    return Needed(site.privacy, site.limits.min_frames, site.limits.min_subjects)
+    frames, subjects = site.limits.min_frames, site.limits.min_subjects
+    held_out = site.role is Role.HELD_OUT
+    to_train = (0, 0) if held_out else (frames, subjects)
+    return Needed(site.privacy, *to_train, evaluate_frames=frames, evaluate_subjects=subjects, held_out=held_out)
 
 
 def _print_table(console: "Console", found: "Survey") -> None:

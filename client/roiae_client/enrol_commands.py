@@ -1,5 +1,6 @@
 """`roiae-client init`, `join` and `rotate`: a hospital's keys, and the federation it is for."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -24,7 +25,7 @@ def init(
     ] = None,
 ) -> None:
     """Make a hospital's folder: its settings and its keys. Nothing is sent anywhere."""
-    site = ClientFolder.create(folder, name, data)
+    site, typed = ClientFolder.create(folder, name, data), shlex.quote(str(folder))
     typer.echo(
         f"{folder} is ready. The private keys in it never leave this machine. The fingerprint of both keys:\n"
         f"\n  {site.fingerprint}\n"
@@ -33,7 +34,7 @@ def init(
         f"2. Send {site.public_keys} to the coordinator, and compare the fingerprint over the telephone.\n"
         f"3. The coordinator types   roiae-server add-site DIR {site.public_keys.name} --role source\n"
         f"   (or --role held-out), sends back {name}.kit.zip, and reads out the CA's fingerprint F.\n"
-        f"4. Here again              roiae-client join {folder} {name}.kit.zip --ca-fingerprint F"
+        f"4. Here again              roiae-client join {typed} {name}.kit.zip --ca-fingerprint F"
     )
 
 
@@ -43,13 +44,13 @@ def join(
     ca_fingerprint: Annotated[str, typer.Option(help="Of the CA, as the coordinator read it over the telephone.")],
 ) -> None:
     """Accept a coordinator's kit, if it is the coordinator's and for this hospital. Nothing is sent anywhere."""
-    joined = ClientFolder.open(folder).join(kit, ca_fingerprint)
+    joined, typed = ClientFolder.open(folder).join(kit, ca_fingerprint), shlex.quote(str(folder))
     typer.echo(
         f"{joined.site} has joined the federation {joined.federation} at {joined.address} as {joined.role}.\n"
         "\nNext:\n"
-        f"1. roiae-client check {folder}    # every image, as a run would read it\n"
-        f"2. roiae-client doctor {folder}   # the network, the clock, the disk\n"
-        f"3. roiae-client start {folder}    # takes part from now on, until it is stopped"
+        f"1. roiae-client check {typed}    # every image, as a run would read it\n"
+        f"2. roiae-client doctor {typed}   # the network, the clock, the disk\n"
+        f"3. roiae-client start {typed}    # takes part from now on, until it is stopped"
     )
 
 
@@ -58,7 +59,7 @@ def rotate(folder: Folder) -> None:
     site = ClientFolder.open(folder)
     site.rotate()
     role = site.config.role or "source|held-out"
-    name = site.config.name
+    name, typed = site.config.name, shlex.quote(str(folder))
     typer.echo(
         "The old keys are gone. The fingerprint of the new ones:\n"
         f"\n  {site.fingerprint}\n"
@@ -66,6 +67,6 @@ def rotate(folder: Folder) -> None:
         f"1. Send {site.public_keys} to the coordinator, and compare the fingerprint over the telephone.\n"
         f"2. The coordinator types   roiae-server add-site DIR {site.public_keys.name} --role {role} --replace\n"
         f"   and sends back {name}.kit.zip.\n"
-        f"3. Here again              roiae-client join {folder} {name}.kit.zip --ca-fingerprint F\n"
-        f"4. If it was running       end it as it was started, then roiae-client start {folder}"
+        f"3. Here again              roiae-client join {typed} {name}.kit.zip --ca-fingerprint F\n"
+        f"4. If it was running       end it as it was started, then roiae-client start {typed}"
     )

@@ -55,9 +55,15 @@ def _services(folder: ClientFolder, superlink: str, state: ServiceState, socket:
     executor = (sys.executable, "-m", "roiae_client.flower.executor", str(folder.path), str(socket))
     quiet = {**home, "FLWR_LOG_LEVEL": "ERROR"}  # the executor's log has our own lines
     return [
-        Service("node", node, home, idle=lambda code: code == NOT_LET_IN),
+        Service("node", node, home, idle=lambda code: code == NOT_LET_IN, meaning=_meaning),
         Service("executor", executor, quiet),
     ]
+
+
+def _meaning(code: int) -> str:
+    if code == NOT_LET_IN:
+        return "the coordinator did not let it in: it is busy or just starting, or these keys are not enrolled there"
+    return ""
 
 
 def _describe(folder: ClientFolder, connected: bool, paused: bool) -> str:

@@ -1,11 +1,12 @@
 """`site.yaml`: what a hospital has decided about its own part; nothing that a coordinator sends can change it."""
 
+import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from roiae.config import Device, MinimumConfig, PrivacyConfig, Role, flatten, read_settings
+from roiae.config import Device, MinimumConfig, PrivacyConfig, Role, descriptions, flatten, read_settings
 from roiae.envelope import Digest
 from roiae.errors import ConfigError
 from roiae.kit import Name
@@ -155,4 +156,10 @@ def _explained(problem: Any) -> str:
     key = ".".join(map(str, problem["loc"]))
     if key in REPLACED:
         return f"{key}: is no longer a setting; {REPLACED[key]}"
+    if problem["type"] == "extra_forbidden":
+        known = [name for name, _ in descriptions(SiteConfig)]
+        near = difflib.get_close_matches(key, known, 1)
+        return f"{key}: no such setting" + (f"; did you mean {near[0]}?" if near else "")
+    if key.startswith("limits.start_models.") and problem["type"] == "string_pattern_mismatch":
+        return f"{key}: expected a digest of 64 letters and digits, as log/executor.log and the ledger have it"
     return f"{key}: {problem['msg']}"

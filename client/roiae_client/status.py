@@ -6,7 +6,7 @@ from rich.console import Console
 
 from roiae.certificates import days_left
 from roiae_client.client_folder import ClientFolder
-from roiae_client.ledger import LedgerReader
+from roiae_client.ledger import LedgerReader, Line
 from roiae_client.reach import Coordinator, certificate_days
 from roiae_client.service_state import ServiceState
 
@@ -19,16 +19,23 @@ def show_status(folder: ClientFolder, console: Console) -> None:
         SetupError: the hospital has not joined.
     """
     kit, state = folder.kit, ServiceState(folder.state)
-    lines = [
+    reader = LedgerReader(folder.ledger)
+    last, sizes = None, []
+    for line in reader:  # one at a time: a ledger may be long
+        if line.request:
+            last = line
+            sizes += [] if line.reason else [line.bytes]
+    said = [
         f"{kit.site}, {kit.role} of {kit.federation} at {kit.host}:{kit.port}",
         f"connected: {_connection(state)}",
-        f"request: {_activity(state)}",
-        *_leaving(folder),
+        f"request: {_activity(state, last)}",
+        f"left so far: {len(sizes)} answers, {sum(sizes) / 1e6:.1f} MB; `roiae-client ledger {folder.path}` lists them",
+        *([f"LEDGER: {reader.claimed.unknown}"] if reader.claimed else []),
         f"certificates: the federation's CA good for {days_left(folder.ca_certificate.read_bytes())} days, "
         f"{_coordinators_certificate(folder)}",
     ]
-    for line in lines:
-        console.print(line, highlight=False, soft_wrap=True)
+    for text in said:
+        console.print(text, highlight=False, soft_wrap=True)
 
 
 def left_in_the_model(folder: ClientFolder) -> str:
@@ -62,16 +69,12 @@ def _connection(state: ServiceState) -> str:
     return f"{connected}{', paused' if state.paused else ''}"
 
 
-def _activity(state: ServiceState) -> str:
+def _activity(state: ServiceState, last: Line | None) -> str:
     if (activity := state.activity) is None:
         return "none yet"
     seconds = f"{time.time() - activity.time:.0f} s"
-    return f"{activity.request}, " + (f"answered {seconds} ago" if activity.done else f"in hand for {seconds}")
-
-
-def _leaving(folder: ClientFolder) -> list[str]:
-    reader = LedgerReader(folder.ledger)
-    answered = [line.bytes for line in reader if line.request and not line.reason]
-    said = f"left so far: {len(answered)} answers, {sum(answered) / 1e6:.1f} MB"
-    lines = [f"{said}; `roiae-client ledger {folder.path}` lists them"]
-    return [*lines, f"LEDGER: {reader.claimed.unknown}"] if reader.claimed else lines
+    if not activity.done:
+        return f"{activity.request}, in hand for {seconds}"
+    refused = last.reason if last and last.kind == activity.request else ""
+    said = f"refused ({refused}; log/executor.log says why)" if refused else "answered"
+    return f"{activity.request}, {said} {seconds} ago"

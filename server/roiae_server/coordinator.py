@@ -14,7 +14,7 @@ from rich.console import Console
 
 from roiae.bounds import largest_reply
 from roiae.cli import log_as_a_service, run_app
-from roiae.errors import QuorumError, ServiceError
+from roiae.errors import QuorumError, Reason, ServiceError
 from roiae.text import shown
 from roiae.training import initial_arrays
 from roiae_server.board import Board
@@ -31,6 +31,7 @@ from roiae_server.reply_size import write_reply_size
 from roiae_server.run_folder import RunFolder
 from roiae_server.site_limits import refused
 
+NEW_RUN = "A setting that a hospital refuses is changed in federation.yaml, for a new run (`start --run NAME`). "
 RETRY_SECONDS = (5.0, 300.0)  # before a step that lacked its quorum is tried again: first, and at most
 
 log = logging.getLogger(__name__)
@@ -66,7 +67,8 @@ def coordinate(folder: CoordinatorFolder, name: str, socket: Path, serve: bool, 
                 except QuorumError as error:
                     if run.state.status == "incomplete":
                         raise
-                    log.warning("%s It is tried again in %.0f s.", error, wait)
+                    advice = NEW_RUN if Reason.NOT_ALLOWED in str(error) else ""
+                    log.warning("%s %sIt is tried again in %.0f s.", error, advice, wait)
                     time.sleep(wait)
                     wait = min(2 * wait, RETRY_SECONDS[1])
             run.close()

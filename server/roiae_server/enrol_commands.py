@@ -1,5 +1,6 @@
 """The coordinator's folder and who takes part in its federation."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,17 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
+def _typed(path: Path) -> str:
+    """A path as a person can paste it into a shell: one with a space is quoted."""
+    return shlex.quote(str(path))
+
+
+def _start_again(coordinator: CoordinatorFolder) -> str:
+    from roiae_server.status import start_again
+
+    return start_again(coordinator)
+
+
 def init(
     folder: Folder,
     host: Annotated[str, typer.Option(help="DNS name or IP address that hospitals connect to.")],
@@ -35,9 +47,9 @@ def init(
         "\nNext:\n"
         f"1. Read {folder / FEDERATION} and change what the run should do otherwise.\n"
         "2. Each hospital types     roiae-client init DIR --name NAME   and sends you NAME.pub.\n"
-        f"3. Here, for each of them  roiae-server add-site {folder} NAME.pub --role source\n"
+        f"3. Here, for each of them  roiae-server add-site {_typed(folder)} NAME.pub --role source\n"
         "   and for the one that is held out, if there is one, --role held-out.\n"
-        f"4. When all are enrolled   roiae-server doctor {folder}, then roiae-server start {folder}"
+        f"4. When all are enrolled   roiae-server doctor {_typed(folder)}, then roiae-server start {_typed(folder)}"
     )
 
 
@@ -61,7 +73,7 @@ def add_site(
         f"\n  the keys {keys.fingerprint}"
         f"\n  the CA   {ca_fingerprint(coordinator.ca_certificate.read_bytes())}\n"
         "\nNext:\n"
-        f"1. If the first differs    roiae-server remove-site {folder} {site}\n"
+        f"1. If the first differs    roiae-server remove-site {_typed(folder)} {site}\n"
         f"2. If it is the same       send {kit} to the hospital.\n"
         f"3. The hospital types      roiae-client join DIR {kit.name} --ca-fingerprint F   with the second as F."
     )
@@ -74,8 +86,8 @@ def remove_site(folder: Folder, name: Annotated[str, typer.Argument(metavar="NAM
         f"{name} is removed, and its keys are refused from now on. What it contributed to completed rounds stays in "
         "the model.\n"
         "\nNext:\n"
-        f"1. roiae-server status {folder}   # whether enough hospitals are left for a round\n"
-        f"2. To take it back         roiae-server add-site {folder} {name}.pub --role {role}"
+        f"1. roiae-server status {_typed(folder)}   # whether enough hospitals are left for a round\n"
+        f"2. To take it back         roiae-server add-site {_typed(folder)} {name}.pub --role {role}"
     )
 
 
@@ -89,9 +101,10 @@ def sites(folder: Folder) -> None:
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     sources = sum(site.role is Role.SOURCE for site in enrolled.values())
     typer.echo(
-        f"\nNext: roiae-server add-site {folder} NAME.pub --role source   # a run needs two sources, here are {sources}"
+        f"\nNext: roiae-server add-site {_typed(folder)} NAME.pub --role source   "
+        f"# a run needs two sources, here are {sources}"
         if sources < 2
-        else f"\nNext: roiae-server status {folder}   # which of them are online"
+        else f"\nNext: roiae-server status {_typed(folder)}   # which of them are online"
     )
 
 
@@ -111,8 +124,8 @@ def renew(
     typer.echo(
         f"The certificate for {coordinator.config.host} ({COORDINATOR}) is good for {server} days, the CA for {ca}.\n"
         "\nNext: a coordinator that is running takes it up when it is started again; the run goes on where it was:\n"
-        f"  roiae-server stop {folder}\n"
-        f"  roiae-server start {folder}"
+        f"  roiae-server stop {_typed(folder)}\n"
+        f"  {_start_again(coordinator)}"
     )
 
 
@@ -122,8 +135,8 @@ def _renew_request_key(coordinator: CoordinatorFolder) -> None:
         f"Request key {number} signs requests from the next start on, and the one before it is gone. No hospital needs "
         "a new kit.\nEach refuses the old key once it has seen a request that is signed with the new one.\n"
         "\nNext: start a coordinator that is running again; the run goes on where it was:\n"
-        f"  roiae-server stop {coordinator.path}\n"
-        f"  roiae-server start {coordinator.path}"
+        f"  roiae-server stop {_typed(coordinator.path)}\n"
+        f"  {_start_again(coordinator)}"
     )
 
 

@@ -1,6 +1,7 @@
 """`roiae-server start`, `status`, `report` and `stop`: a run between real hospitals."""
 
 import re
+import shlex
 import time
 from pathlib import Path
 from typing import Annotated
@@ -35,7 +36,9 @@ def start(
         raise ConfigError(f"--run {run}: small letters, digits and hyphens make a name.")
     code = serve_run(coordinator, run, serve)
     if code == 0:
-        Console().print(f"Done. Next: roiae-server report {folder} --run {run}", highlight=False, soft_wrap=True)
+        Console().print(
+            f"Done. Next: roiae-server report {shlex.quote(str(folder))} --run {run}", highlight=False, soft_wrap=True
+        )
     raise typer.Exit(code)
 
 
@@ -77,7 +80,9 @@ def stop(folder: Folder) -> None:
     """End a `start` that is going on; the run keeps its last completed step."""
     from roiae_server.coordinator_folder import CoordinatorFolder
     from roiae_server.service import stop as end
+    from roiae_server.status import start_again
 
-    stopped = end(CoordinatorFolder.open(folder))
-    text = f"Stopped. `roiae-server start {folder}` goes on." if stopped else "Nothing is running here."
+    coordinator = CoordinatorFolder.open(folder)
+    stopped = end(coordinator)
+    text = f"Stopped. `{start_again(coordinator)}` goes on." if stopped else "Nothing is running here."
     Console().print(text, highlight=False, soft_wrap=True)

@@ -1,6 +1,7 @@
 """What `status` and `report` print, from files alone: they work beside a running service, and without one."""
 
 import json
+import shlex
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -21,6 +22,7 @@ from roiae_server.run_folder import SHIFT, RunFolder
 from roiae_server.service import PID
 from roiae_server.tensorboard import require_tensorboard, write_events
 
+FIRST = "first"  # the run's name where none is given
 STALE_SECONDS = 15.0  # after which a status that is written every second is of a service that is gone
 
 
@@ -28,6 +30,12 @@ def read_status(folder: CoordinatorFolder) -> dict[str, Any] | None:
     """What the working process last wrote; None before the first start."""
     path = folder.path / STATUS
     return dict(json.loads(path.read_bytes())) if path.exists() else None
+
+
+def start_again(folder: CoordinatorFolder) -> str:
+    """What to type so that the run which was last at work goes on, and no other."""
+    run = (read_status(folder) or {}).get("run", FIRST)
+    return f"roiae-server start {shlex.quote(str(folder.path))}" + (f" --run {run}" if run != FIRST else "")
 
 
 def require_served(folder: CoordinatorFolder) -> None:
@@ -98,7 +106,7 @@ def _sites_table(folder: CoordinatorFolder, said: dict[str, Any], served: bool) 
     """Enrolled hospitals, and those of the run that are enrolled no more."""
     table = Table(box=None)
     for heading in ("hospital", "role", "connected", "last request", "asked", "counted", "version", "ledger"):
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, overflow="fold", no_wrap=heading in ("hospital", "last request"))
     heard, enrolled = read_heard(folder.path), folder.sites
     path = folder.runs / said.get("run", "") / PARTICIPATION
     parts = json.loads(path.read_bytes()) if path.is_file() else {}

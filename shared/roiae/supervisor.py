@@ -42,6 +42,7 @@ class Service:
     environment: Mapping[str, str] = field(default_factory=dict)  # besides this process's own
     final: Callable[[int], bool] = lambda code: False  # whether an exit code means that its work is over
     idle: Callable[[int], bool] = lambda code: False  # whether it means that those beside it have lost nothing
+    meaning: Callable[[int], str] = lambda code: ""  # what an exit code means to a person, where that is known
     echo: bool = False  # whether its output is also printed here
 
 
@@ -159,7 +160,8 @@ class Supervisor:
                 if child.service.final(code):
                     child.over = True
                     return code
-                log.warning("%s ended with code %d and is started again", child.service.name, code)
+                why = f" ({meaning})" if (meaning := child.service.meaning(code)) else ""
+                log.warning("%s ended with code %d%s and is started again", child.service.name, code, why)
                 if self._together and not child.service.idle(code):
                     self._end_beside(child)
                     for each, service in zip(self._children, self._together(), strict=True):

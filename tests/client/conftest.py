@@ -44,9 +44,9 @@ def ledger(ledger_path: Path) -> Iterator[Ledger]:
     opened.close()
 
 
-def write(ledger: Ledger, request: str = "r1") -> Head:
+def write(ledger: Ledger, request: str = "r1", reason: str = "") -> Head:
     arrays = {"w": np.array([[3.0, 4.0]], np.float32)}
-    return ledger.append(run="run", request=request, kind="train", reason="", arrays=arrays, metrics=["loss"])
+    return ledger.append(run="run", request=request, kind="train", reason=reason, arrays=arrays, metrics=["loss"])
 
 
 @pytest.fixture

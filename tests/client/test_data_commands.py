@@ -141,6 +141,26 @@ def test_a_hospital_that_would_refuse_to_train_is_told_before(
     assert (told in " ".join(out.split())) == (level == "WARN")
 
 
+@pytest.mark.parametrize(
+    ("settings", "level"),
+    [
+        ("", "WARN"),
+        ("limits: {min_frames: 2, min_subjects: 2}\n", "PASS"),
+        ("role: held-out\n", "WARN"),
+        ("role: held-out\nlimits: {min_frames: 16}\n", "PASS"),
+    ],
+    ids=["by default", "allowed", "held out", "held out, all frames count"],
+)
+def test_a_hospital_that_would_refuse_to_evaluate_is_told_before(
+    roiae_client: Command, client_folder: Path, settings: str, level: str
+) -> None:
+    """It has 2 of 16 frames to validate on. Its refusal would come after the last round, when the training is over."""
+    with (client_folder / "site.yaml").open("a") as file:
+        file.write(settings)
+    _, out, _ = roiae_client(["check", str(client_folder)])
+    assert re.search(rf"{level} +few-to-evaluate", out)
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"fingerprint": 3}', "half a rec"])
 def test_a_damaged_record_counts_as_not_checked(tmp_path: Path, content: str) -> None:
     (tmp_path / "check.json").write_text(content)

@@ -103,3 +103,11 @@ def test_a_key_that_others_can_open_does_not_join(client: Type, kit: str) -> Non
 
     assert (code, "chmod 600 DIR/node.key" in err) == (9, True)
     assert files() == before
+
+
+def test_a_path_with_a_space_can_be_pasted_from_what_a_command_says(
+    tmp_path: Path, run_main: Callable[..., int], capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "hospital a"
+    run_main(main, ["roiae-client", "init", str(folder), "--name", "hospital-a"])
+    assert f"roiae-client join '{folder}' hospital-a.kit.zip" in capfd.readouterr().out

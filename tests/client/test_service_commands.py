@@ -16,6 +16,7 @@ from roiae_client import service, status
 from roiae_client.cli import main
 from roiae_client.client_folder import ClientFolder
 from roiae_client.ledger import Head, Ledger
+from roiae_client.service_state import ServiceState
 from roiae_server.coordinator_folder import CoordinatorFolder
 from tests.client.conftest import write
 
@@ -92,3 +93,18 @@ def test_status_says_that_the_coordinator_has_seen_a_line_that_is_not_here(
 
     status.show_status(joined, Console())
     assert "LEDGER: the coordinator says that it has seen line 50 with hash ccc" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [("", "request: train, answered "), ("not-allowed", "request: train, refused (not-allowed; log/executor.log")],
+)
+def test_status_tells_a_refusal_from_an_answer(
+    joined: ClientFolder, capsys: pytest.CaptureFixture[str], reason: str, said: str
+) -> None:
+    ledger = Ledger(joined.ledger)
+    write(ledger, "r3", reason=reason)
+    ledger.close()
+    ServiceState(joined.state).note("train", done=True)
+    status.show_status(joined, Console())
+    assert said in capsys.readouterr().out

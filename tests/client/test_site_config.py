@@ -55,3 +55,16 @@ def test_what_a_site_asks_for_behind_every_number_comes_from_its_limits() -> Non
     config = SiteConfig(name="alpha", data=Path("data"), limits=Limits(min_frames=7, min_subjects=3))
 
     assert (config.limits.minimum.frames, config.limits.minimum.subjects) == (7, 3)
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        ("max_batchsize: 3", r"limits\.max_batchsize: no such setting; did you mean limits\.min_batch_size\?"),
+        ("start_models: [7602]", r"limits\.start_models\.0: "),
+        ("start_models: ['7602']", r"expected a digest of 64 letters and digits"),
+    ],
+)
+def test_a_setting_that_is_none_is_said_in_words_that_help(tmp_path: Path, limits: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        read_site_config(written(tmp_path, limits))

@@ -11,8 +11,10 @@ import pytest
 from filelock import FileLock
 
 from roiae.config import Role
+from roiae_server.board import STATUS
 from roiae_server.cli import main
 from roiae_server.coordinator_folder import CoordinatorFolder
+from roiae_server.status import start_again
 from tests.signing import new_keys
 
 Command = Callable[..., tuple[int, str, str]]
@@ -151,3 +153,9 @@ def test_a_report_of_a_run_that_is_not_finished_is_refused(roiae_server: Command
     code, _, err = roiae_server("report", folder.path)
 
     assert (code, "is not finished" in err) == (5, True)
+
+
+@pytest.mark.parametrize(("run", "typed"), [("first", ""), ("second", " --run second")])
+def test_what_goes_on_is_the_run_that_was_at_work(folder: CoordinatorFolder, run: str, typed: str) -> None:
+    (folder.path / STATUS).write_text(json.dumps({"run": run}))
+    assert start_again(folder) == f"roiae-server start {folder.path}{typed}"

@@ -171,3 +171,10 @@ def test_what_a_child_prints_is_one_bounded_printable_line_in_log_and_terminal(
         first, second = said.splitlines()
         assert first.isprintable() and len(first) <= supervisor.LINE_CHARACTERS
         assert second == "end"
+
+
+def test_an_exit_code_is_said_in_words_where_they_are_known(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    service = Service("node", python("raise SystemExit(76)"), meaning=lambda code: "not let in" if code == 76 else "")
+    with Supervisor([service], tmp_path / "log") as running:
+        running.run(until(lambda: bool(caplog.records)))
+    assert "node ended with code 76 (not let in) and is started again" in caplog.text

@@ -102,6 +102,12 @@ RULES = {
         "fewer training frames or subjects than this site trains on: it would refuse",
         "add frames, or look at limits.min_frames and limits.min_subjects",
     ),
+    "few-to-evaluate": Rule(
+        Level.WARN,
+        "fewer frames or subjects to measure on than this site gives a number of: it would refuse every evaluation, "
+        "without which a run cannot end",
+        "add frames, raise validation_share, or look at limits.min_frames and limits.min_subjects",
+    ),
     "few-frames": Rule(
         Level.WARN, "fewer validation frames than scores are given of", "add frames: privacy.min_scored_frames"
     ),

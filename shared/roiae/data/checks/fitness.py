@@ -22,6 +22,9 @@ class Needed:
     privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
     train_frames: int = 0  # behind an update; 0 where the site trains nothing, or says nothing of it
     train_subjects: int = 0
+    evaluate_frames: int = 0  # behind the quality that it tells; 0 where it says nothing of it
+    evaluate_subjects: int = 0
+    held_out: bool = False  # then all frames are measured, else those of the validation split
 
 
 def enough(rows: Sequence[ManifestRow], splits: Sequence[Split], needed: Needed) -> Iterator[Finding]:
@@ -37,6 +40,14 @@ def enough(rows: Sequence[ManifestRow], splits: Sequence[Split], needed: Needed)
         len(sides["train"]) < needed.train_frames or subjects < needed.train_subjects,
         f"{len(sides['train'])} training frames of {subjects} subjects; "
         f"{needed.train_frames} frames and {needed.train_subjects} subjects are needed",
+    )
+    measured = list(rows) if needed.held_out else sides["validation"]
+    of_subjects = len({row.subject for row in measured})
+    yield _of_the_site(
+        "few-to-evaluate",
+        len(measured) < needed.evaluate_frames or of_subjects < needed.evaluate_subjects,
+        f"{len(measured)} frames to measure on, of {of_subjects} subjects; "
+        f"{needed.evaluate_frames} frames and {needed.evaluate_subjects} subjects are needed",
     )
     yield _of_the_site(
         "few-subjects",
