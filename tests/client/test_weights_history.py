@@ -426,6 +426,14 @@ def test_weights_that_fall_behind_what_the_site_made_of_the_last_ones_are_refuse
     site.train(moved(INITIAL, 5), 2, quality(11.0, 0.4))
 
 
+def test_what_the_site_itself_makes_of_weights_is_measured_in_the_first_rounds_alone(site: Site) -> None:
+    site.train(INITIAL, 1)
+    site.has_learned()
+
+    site.train(moved(INITIAL, 5), 2, own=0.9)  # else the next would be refused
+    site.train(moved(moved(INITIAL, 5), 5, seed=1), 3)
+
+
 def test_no_update_leaves_of_weights_that_silence_the_gradient(site: Site) -> None:
     assert "below 1e-08" in refused(lambda: site.train(INITIAL, 1, quiet=0.02))
 
