@@ -33,6 +33,7 @@ from roiae_server.site_limits import refused
 
 NEW_RUN = "A setting that a hospital refuses is changed in federation.yaml, for a new run (`start --run NAME`). "
 RETRY_SECONDS = (5.0, 300.0)  # before a step that lacked its quorum is tried again: first, and at most
+REFUSED_SECONDS = 3600.0  # where a person has to act first: each try costs the others one of their answers
 
 log = logging.getLogger(__name__)
 
@@ -68,8 +69,14 @@ def coordinate(folder: CoordinatorFolder, name: str, socket: Path, serve: bool, 
                     if run.state.status == "incomplete":
                         raise
                     advice = NEW_RUN if Reason.NOT_ALLOWED in str(error) else ""
-                    log.warning("%s %sIt is tried again in %.0f s.", error, advice, wait)
-                    time.sleep(wait)
+                    pause = REFUSED_SECONDS if error.refused else wait
+                    log.warning(
+                        "%s %sIt is tried again in %.0f s, or as soon as this is stopped and started.",
+                        error,
+                        advice,
+                        pause,
+                    )
+                    time.sleep(pause)
                     wait = min(2 * wait, RETRY_SECONDS[1])
             run.close()
             if serve:

@@ -35,6 +35,16 @@ from roiae_server.transport import Aggregator, InOrder, Outcome, Take, Transport
 
 MODEL_FILES = {"phase1": "phase1.safetensors", "phase2": "final.safetensors", "control": "control.safetensors"}
 
+# What a site that is asked the same again refuses again, until a person has changed something.
+REFUSED_AGAIN = (
+    Reason.NOT_ALLOWED,
+    Reason.BUDGET_SPENT,
+    Reason.OFF_COURSE,
+    Reason.TASK_TOO_LARGE,
+    Reason.NO_FRAMES,
+    Reason.FEW_SUBJECTS,
+    Reason.WRONG_VERSION,
+)
 TOO_SMALL = (Reason.NO_FRAMES, Reason.FEW_SUBJECTS)  # to tell its quality: asked again, a site would say it again
 
 Line = dict[str, Any]  # of rounds.jsonl
@@ -216,9 +226,11 @@ class Federation:
         too_small = len(small) if isinstance(task, EvaluateTask) else 0
         if contributed + too_small < self._quorum:
             missing = ", ".join(f"{line['site']} ({line['reason']})" for line in self._lines if line["reason"])
+            refusing = {line["site"] for line in self._lines if line["reason"] in REFUSED_AGAIN} & {*self._sources}
             raise QuorumError(
                 f"{step.name} round {step.round}: {contributed} of {len(self._sources)} source sites contributed, "
-                f"{self._quorum} are needed: {missing}. Mend what the reasons name, then resume the run."
+                f"{self._quorum} are needed: {missing}. Mend what the reasons name, then resume the run.",
+                refused=len(self._sources) - len(refusing) < self._quorum,
             )
 
     def _exchange(self, step: Step, request: Request, sites: Iterable[str], admit: Admit, take: Take) -> set[str]:

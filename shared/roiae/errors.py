@@ -134,7 +134,17 @@ class DoctorError(FatalError):
 
 
 class QuorumError(RetryableError):
+    """Too few hospitals contributed.
+
+    Args:
+        refused: so many have refused what they would refuse again that asking is of no use before a person has acted.
+    """
+
     exit_code = 10
+
+    def __init__(self, message: str, *, refused: bool = False) -> None:
+        super().__init__(message)
+        self.refused = refused
 
 
 class ServiceError(RetryableError):

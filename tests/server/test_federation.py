@@ -309,6 +309,16 @@ def test_sites_with_too_few_frames_to_tell_their_quality_hold_up_no_score(
     assert set(json.loads((run / "quality.json").read_text())["phase2"]) == {"a", "dddd"}
 
 
+@pytest.mark.parametrize(("reason", "refused"), [(Reason.BUDGET_SPENT, True), (Reason.OFFLINE, False)])
+def test_a_quorum_that_is_refused_is_known_from_one_that_is_away(
+    federate: Federate, reason: Reason, refused: bool
+) -> None:
+    with pytest.raises(QuorumError) as error:
+        federate(ScriptedTransport(lambda site, request: honest(site, request) if site == "a" else reason))
+
+    assert error.value.refused is refused
+
+
 def test_a_failed_run_says_so_in_its_state(federate: Federate, tmp_path: Path) -> None:
     with pytest.raises(QuorumError):
         federate(ScriptedTransport(lambda site, request: Reason.SITE_FAILED))
