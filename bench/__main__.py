@@ -15,7 +15,7 @@ import torch
 from bench import rounds, step
 from bench.report import markdown, profile_png
 from bench.timing import machine, quartiles
-from roiae.hardware import prepare_process
+from roiae.method.hardware import prepare_process
 
 RESULTS = Path(__file__).with_name("results.json")
 PICTURE = Path(__file__).parents[1] / "docs" / "profile.png"

@@ -7,11 +7,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from roiae.data.site_data import FrameSet
-from roiae.losses import EDGE_EPSILON, EDGE_FLOOR
+from roiae.method.losses import EDGE_EPSILON, EDGE_FLOOR
 
 
 class PlainLoss(nn.Module):
-    """The same losses as `roiae.losses.phase_loss`, by name and weight."""
+    """The same losses as `roiae.method.losses.phase_loss`, by name and weight."""
 
     def __init__(self, weights: dict[str, float]) -> None:
         super().__init__()

@@ -14,16 +14,16 @@ from typing import Any
 from bench import plain, samples
 from bench.timing import child
 from roiae.config import Role, build_config, merge
-from roiae.hardware import resolve
-from roiae.site import Site
-from roiae.training import initial_arrays
-from roiae_client.flower.app import client_app
-from roiae_server.federation import Federation, Line
+from roiae.method.hardware import resolve
+from roiae.method.training import initial_arrays
+from roiae.site.answers import Site
+from roiae_lab.flower.client_app import client_app
+from roiae_lab.flower.engines import PARTITION, run_local
 from roiae_server.flower.aggregation import FlowerAggregator
-from roiae_server.flower.engines import PARTITION, run_local
-from roiae_server.plan import Step
-from roiae_server.run_folder import RunFolder, RunState
-from roiae_server.transport import Transport
+from roiae_server.run.federation import Federation, Line
+from roiae_server.run.plan import Step
+from roiae_server.run.run_folder import RunFolder, RunState
+from roiae_server.run.transport import Transport
 
 
 class RoundsDoneError(Exception):

@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 
 from roiae.config import MinimumConfig, ModelConfig, PrivacyConfig, Role, RunConfig
-from roiae.contract import TrainTask
 from roiae.data.site_data import FrameSet, SiteData
-from roiae.hardware import resolve
-from roiae.model import Autoencoder
-from roiae.site import Site
+from roiae.method.hardware import resolve
+from roiae.method.model import Autoencoder
+from roiae.site.answers import Site
+from roiae.wire.contract import TrainTask
 
 PHASE1 = {"ms_ssim": 1.0}
 PHASE2 = {"ms_ssim": 1.0, "roi_l1": 0.4, "roi_edge": 0.7}

@@ -15,8 +15,8 @@ from bench.samples import PHASE1, PHASE2
 from bench.timing import interleaved, quartiles, ratio
 from roiae.data.augment import augment
 from roiae.data.site_data import FrameSet
-from roiae.losses import phase_loss
-from roiae.training import train_round
+from roiae.method.losses import phase_loss
+from roiae.method.training import train_round
 
 STEPS = {4: 16, 16: 4}  # in one timing, by batch; a round has more, and what a round begins with is then less of each
 

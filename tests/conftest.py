@@ -1,6 +1,7 @@
 """Small hospitals for every test: arrays in memory for the logic, phantom folders for what reads a disk."""
 
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -15,13 +16,17 @@ import torch
 import torch.nn.functional as F
 
 from roiae.config import MinimumConfig, ModelConfig, PrivacyConfig, Role
-from roiae.contract import Arrays, TrainTask
 from roiae.data.phantom import SCANNERS, write_hospital
 from roiae.data.site_data import FrameSet, SiteData
-from roiae.model import Autoencoder
-from roiae.site import Site
-from roiae.training import arrays_of
+from roiae.method.model import Autoencoder
+from roiae.method.training import arrays_of
+from roiae.site.answers import Site
+from roiae.wire.contract import Arrays, TrainTask
+from roiae_server.cli import main
 
+Arguments = Callable[..., list[str]]
+Command = Callable[[list[str]], tuple[int, str, str]]  # arguments: exit code, standard output, standard error
+pytest_plugins = ["tests.files"]
 SIDE = 192
 MODEL = ModelConfig(image_size=SIDE, width=16, latent_dim=8)
 TINY = {
@@ -176,3 +181,26 @@ def tiny_run(
         return ["simulate", "--data", str(data), "--out", str(tmp_path / out), *flags]
 
     yield arguments
+
+
+@pytest.fixture
+def roiae_server(run_main: Callable[..., int], capfd: pytest.CaptureFixture[str]) -> Command:
+    """The command in this process: (exit code, standard output, standard error)."""
+
+    def run(arguments: list[str]) -> tuple[int, str, str]:
+        return run_main(main, ["roiae-server", *arguments]), *capfd.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def finished(tiny_run: Arguments, roiae_server: Command, cache_dir: Path, tmp_path: Path) -> Path:
+    """A finished run; made once, copied for each test."""
+    kept = cache_dir / "finished"
+    if not kept.exists():
+        code, _, err = roiae_server(tiny_run("run"))
+        assert code == 0, err
+        shutil.copytree(tmp_path / "run", kept)
+    else:
+        shutil.copytree(kept, tmp_path / "run")
+    return tmp_path / "run"

@@ -7,13 +7,13 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from roiae.contract import Arrays
-from roiae.envelope import NO_LINES, ROIAE, Ask
-from roiae.keys import PrivateKey, SiteKeys
-from roiae.kit import PROTOCOL
-from roiae.request_key import RequestCertificate
-from roiae.signed_request import RequestSigner, SignedAsk, content_bytes
-from roiae_client.gate import Trusted
+from roiae.identity.keys import PrivateKey, SiteKeys
+from roiae.identity.kit import PROTOCOL
+from roiae.identity.request_key import RequestCertificate
+from roiae.wire.contract import Arrays
+from roiae.wire.envelope import NO_LINES, ROIAE, Ask
+from roiae.wire.signed_request import RequestSigner, SignedAsk, content_bytes
+from roiae_client.answering.gate import Trusted
 
 FEDERATION = "nt-europe"
 

@@ -1,4 +1,4 @@
-"""Imports point one way: roiae_client → roiae ← roiae_server; Flower stays behind one door a side."""
+"""Imports point one way: roiae_client → roiae ← roiae_server, roiae_lab above all three; Flower has one door a side."""
 
 import ast
 import subprocess
@@ -8,8 +8,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = {"roiae": ROOT / "shared/roiae", "roiae_client": ROOT / "client/roiae_client"}
-PACKAGES["roiae_server"] = ROOT / "server/roiae_server"
+PACKAGES = {
+    "roiae": ROOT / "shared/roiae",
+    "roiae_client": ROOT / "client/roiae_client",
+    "roiae_server": ROOT / "server/roiae_server",
+    "roiae_lab": ROOT / "server/roiae_lab",
+}
 
 
 def imported(path: Path) -> set[str]:
@@ -29,22 +33,28 @@ def files_that_import(package: str, target: str) -> set[str]:
 
 
 def test_the_science_knows_neither_side_nor_flower() -> None:
-    for other in ("roiae_client", "roiae_server", "flwr", "ray"):
+    for other in ("roiae_client", "roiae_server", "roiae_lab", "flwr", "ray"):
         assert files_that_import("roiae", other) == set()
 
 
 def test_flower_has_one_door_a_side() -> None:
-    for side in ("roiae_client", "roiae_server"):
+    for side in ("roiae_client", "roiae_server", "roiae_lab"):
         assert {name.split("/")[0] for name in files_that_import(side, "flwr")} == {"flower"}
 
 
-def test_client_and_server_meet_in_simulation_alone() -> None:
+def test_client_and_server_meet_in_the_lab_alone() -> None:
     assert files_that_import("roiae_client", "roiae_server") == set()
-    assert files_that_import("roiae_server", "roiae_client") == {"simulate.py"}
+    assert files_that_import("roiae_server", "roiae_client") == set()
+
+
+def test_the_coordinators_command_alone_opens_the_lab() -> None:
+    assert files_that_import("roiae_client", "roiae_lab") == set()
+    assert files_that_import("roiae_server", "roiae_lab") == {"cli.py"}
 
 
 @pytest.mark.parametrize(
-    "module", ["roiae_server.cli", "roiae_client.cli", "roiae_server.service", "roiae_client.service"]
+    "module",
+    ["roiae_server.cli", "roiae_client.cli", "roiae_server.service.processes", "roiae_client.service.processes"],
 )
 def test_help_and_supervision_need_neither_torch_nor_flower(module: str) -> None:
     code = f"import {module}, sys; sys.exit('torch' in sys.modules or 'flwr' in sys.modules)"

@@ -51,9 +51,9 @@ from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.runtime.run_clientapp import push_message, push_task_output
 
 from roiae_client.flower import supernode
-from roiae_server import roll
 from roiae_server.flower import fleet_calls, superlink_process
 from roiae_server.flower.fleet_calls import FLEET_OPERATIONS
+from roiae_server.gateway import roll
 
 
 def parameters(function: Any) -> list[str]:

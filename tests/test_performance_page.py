@@ -9,7 +9,7 @@ from bench import samples
 from bench.plain import PlainLoss
 from bench.report import markdown, profile_png
 
-from roiae.losses import phase_loss
+from roiae.method.losses import phase_loss
 
 ROOT = Path(__file__).parents[1]
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from roiae.certificates import ca_fingerprint
 from roiae.config import descriptions, flatten, read_settings
+from roiae.identity.certificates import ca_fingerprint
 from roiae_client.cli import main as client_main
-from roiae_client.client_folder import ClientFolder
-from roiae_client.site_config import SiteConfig
+from roiae_client.folder.hospital_folder import ClientFolder
+from roiae_client.folder.site_config import SiteConfig
 from roiae_server.cli import main as server_main
-from roiae_server.coordinator_folder import CoordinatorFolder
+from roiae_server.enrolment.coordinator_folder import CoordinatorFolder
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = ("COORDINATOR.md", "HOSPITAL.md")

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from roiae.data.phantom import SCANNERS, write_hospital
-from roiae.service import free_port
+from roiae.process.service import free_port
 from tests.faults.processes import SETTINGS, SITE_SETTINGS, Member, await_that, command
 from tests.test_role_pages import command as page_command
 from tests.test_role_pages import commands

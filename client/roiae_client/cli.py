@@ -2,10 +2,13 @@
 
 import sys
 
-from roiae.cli import new_app, run_app
-from roiae_client import data_commands, doctor, enrol_commands, service_commands
-from roiae_client.ledger_command import ledger
-from roiae_client.report_command import report
+from roiae.console.cli import new_app, run_app
+from roiae_client.commands import data as data_commands
+from roiae_client.commands import doctor
+from roiae_client.commands import enrol as enrol_commands
+from roiae_client.commands import service as service_commands
+from roiae_client.commands.ledger import ledger
+from roiae_client.commands.report import report
 
 app = new_app()
 doctor.register(app)

@@ -7,8 +7,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from roiae.cli import new_app, run_app
-from roiae_server import doctor, enrol_commands, run_commands
+from roiae.console.cli import new_app, run_app
+from roiae_server.commands import doctor
+from roiae_server.commands import enrol as enrol_commands
+from roiae_server.commands import run as run_commands
 
 app = new_app()
 doctor.register(app)
@@ -44,8 +46,8 @@ def simulate(
 
     settings = _settings(config, set_)
 
-    from roiae_server.simulate import Simulation
-    from roiae_server.simulate import simulate as run
+    from roiae_lab.simulation import Simulation
+    from roiae_lab.simulation import simulate as run
 
     run(Simulation(settings, data, holdout, out, engine, resume, tensorboard), Console())
 
@@ -74,8 +76,8 @@ def reproduce(
 
     settings = _settings(config, set_)
 
-    from roiae_server.reproduce.command import Reproduction
-    from roiae_server.reproduce.command import reproduce as run
+    from roiae_lab.reproduce.command import Reproduction
+    from roiae_lab.reproduce.command import reproduce as run
 
     run(Reproduction(settings, data, other_roi, out, seeds, arms or ["all"]), Console())
 
@@ -91,7 +93,7 @@ def score(
     """Repeat the domain-shift scores of a finished run against another held-out hospital, without training."""
     from rich.console import Console
 
-    from roiae_server.rescore import Rescoring, rescore
+    from roiae_lab.rescore import Rescoring, rescore
 
     rescore(Rescoring(run, data, holdout), Console())
 
@@ -104,7 +106,7 @@ def export(
     """Write a finished run's model for use elsewhere: safetensors, ONNX, an example and a model card."""
     from rich.console import Console
 
-    from roiae_server.export import export as write
+    from roiae_server.report.export import export as write
 
     write(run, to or run / "export", Console())
 

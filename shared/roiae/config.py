@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from roiae.errors import ConfigError
 
 IMAGE_SIZE_STEP = 32  # the encoder halves five times
-LOSS_TERMS = ("ms_ssim", "roi_l1", "roi_edge")  # the names of roiae.losses.TERMS, without loading torch
+LOSS_TERMS = ("ms_ssim", "roi_l1", "roi_edge")  # the names of roiae.method.losses.TERMS, without loading torch
 IMAGE_SIZE_MIN = 192  # five MS-SSIM scales of an 11-pixel window need more than 160; the next multiple of 32 is taken
 
 StrategyName = Literal["fedavg", "fedprox", "fedadam", "fedmedian", "fedtrimmedavg"]

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from roiae.contract import Arrays
 from roiae.data.site_data import SiteData
-from roiae_client.site_config import Limits
+from roiae.wire.contract import Arrays
+from roiae_client.folder.site_config import Limits
 from tests.attacks.hospital import SITES, Hospital, open_data
 from tests.attacks.page import ATTACKS
 from tests.attacks.training import federated

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from roiae.config import ModelConfig
-from roiae.contract import Arrays
-from roiae.model import Autoencoder
-from roiae.training import arrays_of, load_arrays
+from roiae.method.model import Autoencoder
+from roiae.method.training import arrays_of, load_arrays
+from roiae.wire.contract import Arrays
 
 MODEL = ModelConfig()
 SIDE = MODEL.image_size // 4  # of the picture, px

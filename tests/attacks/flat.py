@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from roiae.contract import Arrays
-from roiae.losses import Comparison, ms_ssim_loss
-from roiae.model import Autoencoder
-from roiae.training import arrays_of, load_arrays
+from roiae.method.losses import Comparison, ms_ssim_loss
+from roiae.method.model import Autoencoder
+from roiae.method.training import arrays_of, load_arrays
+from roiae.wire.contract import Arrays
 from tests.attacks.crafted import CELLS, FEATURES, MODEL, RARE, bias_of, direction, features, part, weight_of
 
 GATES = 12  # rows

@@ -10,18 +10,18 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-import roiae.training as training_module
+import roiae.method.training as training_module
 from roiae.config import PrivacyConfig, Role
-from roiae.contract import Arrays, EvaluateTask, Reply, Task, TrainTask
 from roiae.data.augment import augment
 from roiae.data.site_data import FrameSet, SiteData
 from roiae.errors import Reason
-from roiae.site import NO_GUARD, Site
-from roiae.training import round_seed, shuffled_batches
-from roiae_client.desk import HospitalDesk
-from roiae_client.ledger import LEDGER, Ledger
-from roiae_client.site_config import Limits, SiteConfig
-from roiae_client.weights_history import WeightsHistory
+from roiae.method.training import round_seed, shuffled_batches
+from roiae.site.answers import NO_GUARD, Site
+from roiae.wire.contract import Arrays, EvaluateTask, Reply, Task, TrainTask
+from roiae_client.answering.ledger import LEDGER, Ledger
+from roiae_client.answering.responder import HospitalDesk
+from roiae_client.folder.site_config import Limits, SiteConfig
+from roiae_client.recipe.weights_history import WeightsHistory
 from tests.attacks.crafted import MODEL
 from tests.conftest import REAL_FRAMES
 from tests.signing import TRUSTED, new_key, signed

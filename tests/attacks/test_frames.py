@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from roiae.contract import Arrays, Reply, TrainTask
 from roiae.data.site_data import SiteData
 from roiae.errors import Reason
+from roiae.method.training import initial_arrays
 from roiae.shift.latents import digest
-from roiae.training import initial_arrays
-from roiae_client.site_config import Limits
-from roiae_client.weights_history import ONE_WEIGHT
+from roiae.wire.contract import Arrays, Reply, TrainTask
+from roiae_client.folder.site_config import Limits
+from roiae_client.recipe.weights_history import ONE_WEIGHT
 from tests.attacks.crafted import (
     FEATURES,
     MODEL,

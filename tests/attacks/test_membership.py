@@ -7,11 +7,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from roiae.contract import Arrays
 from roiae.data.site_data import FrameSet, SiteData
-from roiae.model import Autoencoder
-from roiae.ms_ssim import ms_ssim
-from roiae.training import load_arrays, ordered_batches
+from roiae.method.model import Autoencoder
+from roiae.method.ms_ssim import ms_ssim
+from roiae.method.training import load_arrays, ordered_batches
+from roiae.wire.contract import Arrays
 from tests.attacks.crafted import MODEL
 from tests.attacks.hospital import SITES
 from tests.attacks.training import trained

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from roiae.contract import Arrays, Reply
 from roiae.data.site_data import SiteData
 from roiae.errors import Reason
-from roiae.metrics import Quality
-from roiae.model import Autoencoder
-from roiae.training import arrays_of
-from roiae_client.site_config import Limits
+from roiae.method.metrics import Quality
+from roiae.method.model import Autoencoder
+from roiae.method.training import arrays_of
+from roiae.wire.contract import Arrays, Reply
+from roiae_client.folder.site_config import Limits
 from tests.attacks.crafted import MODEL
 from tests.attacks.hospital import NO_RECIPE, SITES, Hospital, evaluation, without_history
 

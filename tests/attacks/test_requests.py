@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from roiae.envelope import IDENTIFY
 from roiae.errors import Reason
-from roiae.site import Site
-from roiae_client.desk import HospitalDesk
-from roiae_client.gate import Gate
-from roiae_client.ledger import LEDGER, Ledger
-from roiae_client.site_config import SiteConfig
+from roiae.site.answers import Site
+from roiae.wire.envelope import IDENTIFY
+from roiae_client.answering.gate import Gate
+from roiae_client.answering.ledger import LEDGER, Ledger
+from roiae_client.answering.responder import HospitalDesk
+from roiae_client.folder.site_config import SiteConfig
 from tests.signing import TRUSTED, new_key, new_signer, signed
 
 pytestmark = [pytest.mark.slow, pytest.mark.attacks]

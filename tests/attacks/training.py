@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from roiae.contract import Arrays
 from roiae.data.site_data import FrameSet
-from roiae.model import Autoencoder
-from roiae.training import arrays_of, initial_arrays, load_arrays, train_round
+from roiae.method.model import Autoencoder
+from roiae.method.training import arrays_of, initial_arrays, load_arrays, train_round
+from roiae.wire.contract import Arrays
 from tests.attacks.crafted import MODEL
 from tests.attacks.hospital import training
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from roiae.contract import Arrays
-from roiae.model import Autoencoder
-from roiae.training import load_arrays
+from roiae.method.model import Autoencoder
+from roiae.method.training import load_arrays
+from roiae.wire.contract import Arrays
 from tests.attacks.crafted import CELLS, FEATURES, MODEL, RARE, features
 
 WHISPER = 0.1

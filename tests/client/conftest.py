@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from roiae_client.answering.ledger import Head, Ledger, LedgerReader, Line
 from roiae_client.cli import main
-from roiae_client.ledger import Head, Ledger, LedgerReader, Line
 
 Command = Callable[[list[str]], tuple[int, str, str]]
 

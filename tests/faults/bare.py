@@ -12,11 +12,11 @@ from typing import Any
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.superlink.grid import HttpGrid
 
-from roiae.envelope import IDENTIFY
-from roiae.packing import pack
-from roiae.service import socket_folder
-from roiae.signed_request import RequestSigner, SignedAsk
-from roiae_server.directory import SiteDirectory
+from roiae.process.service import socket_folder
+from roiae.wire.envelope import IDENTIFY
+from roiae.wire.packing import pack
+from roiae.wire.signed_request import RequestSigner, SignedAsk
+from roiae_server.enrolment.site_registry import SiteDirectory
 from roiae_server.flower.command import superlink_command
 from roiae_server.flower.grid import act_as_coordinator
 from roiae_server.flower.session import flower_run
@@ -38,7 +38,7 @@ def bare_superlink(federation: RealFederation) -> Iterator[Path]:
         folder, port = str(federation.folder.path), federation.port
         door = {"host": "127.0.0.1", "port": port, "folder": folder, "upstream": str(socket)}
         (state / "gateway.json").write_text(json.dumps(door))
-        gateway = (sys.executable, "-m", "roiae_server.gateway", str(state / "gateway.json"))
+        gateway = (sys.executable, "-m", "roiae_server.gateway.app", str(state / "gateway.json"))
         for command in (superlink_command(state, socket), gateway):
             process = started.enter_context(subprocess.Popen(command, stdout=log, stderr=log, env=environment))
             started.callback(process.kill)

@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from roiae_server.run_folder import installed_versions
+from roiae_server.run.run_folder import installed_versions
 from tests.faults.rogue import TRICKS
 
 ROOT = Path(__file__).parents[2]

@@ -13,13 +13,13 @@ from typing import Any
 
 import yaml
 
-from roiae.certificates import ca_fingerprint
 from roiae.config import Role
 from roiae.data.phantom import SCANNERS, write_hospital
-from roiae.keys import read_public
-from roiae.service import free_port
-from roiae_client.client_folder import ClientFolder
-from roiae_server.coordinator_folder import CoordinatorFolder
+from roiae.identity.certificates import ca_fingerprint
+from roiae.identity.keys import read_public
+from roiae.process.service import free_port
+from roiae_client.folder.hospital_folder import ClientFolder
+from roiae_server.enrolment.coordinator_folder import CoordinatorFolder
 from tests.faults.watch import Watch
 
 SITES = {"alpha": Role.SOURCE, "beta": Role.SOURCE, "gamma": Role.SOURCE, "delta": Role.HELD_OUT}

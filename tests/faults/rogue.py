@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from roiae.contract import Arrays, Reply
-from roiae.envelope import seal
-from roiae.signed_request import SignedAsk
-from roiae_client.client_folder import ClientFolder
-from roiae_client.desk import Answer, HospitalDesk
+from roiae.wire.contract import Arrays, Reply
+from roiae.wire.envelope import seal
+from roiae.wire.signed_request import SignedAsk
+from roiae_client.answering.responder import Answer, HospitalDesk
+from roiae_client.folder.hospital_folder import ClientFolder
 
 # What each does, and the reason by which the coordinator refuses it.
 TRICKS = {
@@ -62,7 +62,7 @@ class Cheat:
 
 def serve(trick: str, folder: Path) -> None:
     """`roiae-client start`, but for the executor's command."""
-    from roiae_client import service
+    from roiae_client.service import processes as service
 
     services = service._services
     ours = (sys.executable, "-m", "tests.faults.rogue", trick)
@@ -74,8 +74,8 @@ def serve(trick: str, folder: Path) -> None:
 
 def execute(trick: str, folder: Path, socket: str) -> None:
     """The executor, but for its desk."""
+    from roiae_client.answering.from_folder import open_desk
     from roiae_client.flower import executor
-    from roiae_client.hospital import open_desk
 
     def open_cheat(opened: ClientFolder) -> Cheat:
         return Cheat(trick, opened.private_key(), open_desk(opened))

@@ -11,8 +11,8 @@ from typing import get_args
 
 import pytest
 
-from roiae.contract import SHIFT_ARMS
-from roiae_client.site_config import RequestKind
+from roiae.wire.contract import SHIFT_ARMS
+from roiae_client.folder.site_config import RequestKind
 from tests.faults.processes import (
     SETTINGS,
     SITES,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from roiae.service import free_port
+from roiae.process.service import free_port
 from tests.faults.door import CUT, Door
 from tests.faults.processes import SITES, RealFederation, await_that, running
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from roiae.certificates import ca_fingerprint, certificate_key, load_certificate
 from roiae.config import Role
 from roiae.files import write_atomically
-from roiae.keys import read_public
-from roiae_client.client_folder import ClientFolder
-from roiae_server.authority import SERVER_LIFETIME, Authority
+from roiae.identity.certificates import ca_fingerprint, certificate_key, load_certificate
+from roiae.identity.keys import read_public
+from roiae_client.folder.hospital_folder import ClientFolder
+from roiae_server.enrolment.authority import SERVER_LIFETIME, Authority
 from tests.faults.processes import Member, RealFederation, ask, await_that, command, running
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]

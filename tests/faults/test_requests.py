@@ -14,7 +14,7 @@ from flwr.common.serde import fab_to_proto
 from flwr.proto.control_pb2 import StartRunRequest
 from flwr.supercore.fab import Fab
 
-from roiae_client.ledger import LedgerReader
+from roiae_client.answering.ledger import LedgerReader
 from roiae_server.flower.superlink import Control
 from tests.faults.bare import bare_superlink, handshake, run_of, signed_handshake
 from tests.faults.processes import RealFederation

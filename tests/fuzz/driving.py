@@ -18,20 +18,20 @@ from flwr.supercore.inflatable.inflatable_object import get_object_id
 from flwr.supercore.inflatable.inflatable_utils import ObjectPullError
 from flwr.supercore.run import Run
 
-from roiae.contract import Arrays, Reply, Request, TrainTask
 from roiae.errors import Reason, RefusalError
-from roiae.packing import pack
-from roiae_client.desk import HospitalDesk
+from roiae.wire.contract import Arrays, Reply, Request, TrainTask
+from roiae.wire.packing import pack
+from roiae_client.answering.responder import HospitalDesk
 from roiae_client.flower.executor import answer
-from roiae_client.flower.intake import pull_request
-from roiae_server.admission import admit_update, admitted
+from roiae_client.flower.inbox import pull_request
 from roiae_server.flower.grid import act_as_coordinator
 from roiae_server.flower.network import NetworkTransport, Patience
 from roiae_server.flower.run_grid import RunGrid
-from roiae_server.transport import Outcome
+from roiae_server.run.reply_checks import admit_update, admitted
+from roiae_server.run.transport import Outcome
 from tests.fuzz.values import config_value, number, text
 from tests.fuzz.wire import Wire, odd_message, odd_wire, on_wire
-from tests.server.test_network import REPLY, World, honest, sealed
+from tests.server.flower.test_network import REPLY, World, honest, sealed
 from tests.signing import SIGNER, signed
 
 START = {"w": np.zeros(3, np.float32)}

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from roiae.contract import Arrays, EvaluateTask, KeysTask, Request, StatisticsTask, TrainTask
 from roiae.shift.latents import digest
-from roiae.site import Site
-from roiae_client.desk import HospitalDesk
-from roiae_client.ledger import Ledger
-from roiae_client.site_config import Limits, MaxRequests, SiteConfig
+from roiae.site.answers import Site
+from roiae.wire.contract import Arrays, EvaluateTask, KeysTask, Request, StatisticsTask, TrainTask
+from roiae_client.answering.ledger import Ledger
+from roiae_client.answering.responder import HospitalDesk
+from roiae_client.folder.site_config import Limits, MaxRequests, SiteConfig
 from tests.conftest import MODEL
 from tests.fuzz.driving import (
     Figures,
@@ -26,7 +26,7 @@ from tests.fuzz.driving import (
     taken,
 )
 from tests.fuzz.wire import on_wire
-from tests.server.test_network import KEYS
+from tests.server.flower.test_network import KEYS
 from tests.signing import TRUSTED
 
 SEED = int(os.environ.get("ROIAE_FUZZ_SEED", "22"))

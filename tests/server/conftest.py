@@ -1,6 +1,5 @@
-"""A federation without Flower, torch or data: sites that answer with numbers. And the command, as its user types it."""
+"""A federation without Flower, torch or data: sites that answer with numbers."""
 
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,16 +9,13 @@ import numpy as np
 import pytest
 
 from roiae.config import Role, RunConfig, build_config, merge, parse_override
-from roiae.contract import Arrays, EvaluateTask, Reply, Request, ShiftTask, TrainTask
 from roiae.errors import Reason
-from roiae_server.cli import main
-from roiae_server.federation import Federation, Line
-from roiae_server.plan import Step
-from roiae_server.run_folder import RunFolder, RunState
-from roiae_server.transport import Outcome
+from roiae.wire.contract import Arrays, EvaluateTask, Reply, Request, ShiftTask, TrainTask
+from roiae_server.run.federation import Federation, Line
+from roiae_server.run.plan import Step
+from roiae_server.run.run_folder import RunFolder, RunState
+from roiae_server.run.transport import Outcome
 
-Arguments = Callable[..., list[str]]
-Command = Callable[[list[str]], tuple[int, str, str]]
 Answer = Callable[[str, Request], Reply | Reason]
 START: Arrays = {"w": np.zeros(3, dtype=np.float32)}
 
@@ -142,26 +138,3 @@ def read_lines() -> Callable[[Path], list[dict[str, Any]]]:
     import json
 
     return lambda run: [json.loads(line) for line in (run / "rounds.jsonl").read_text().splitlines()]
-
-
-@pytest.fixture
-def roiae_server(run_main: Callable[..., int], capfd: pytest.CaptureFixture[str]) -> Command:
-    """The command in this process: (exit code, standard output, standard error)."""
-
-    def run(arguments: list[str]) -> tuple[int, str, str]:
-        return run_main(main, ["roiae-server", *arguments]), *capfd.readouterr()
-
-    return run
-
-
-@pytest.fixture
-def finished(tiny_run: Arguments, roiae_server: Command, cache_dir: Path, tmp_path: Path) -> Path:
-    """A finished run; made once, copied for each test."""
-    kept = cache_dir / "finished"
-    if not kept.exists():
-        code, _, err = roiae_server(tiny_run("run"))
-        assert code == 0, err
-        shutil.copytree(tmp_path / "run", kept)
-    else:
-        shutil.copytree(kept, tmp_path / "run")
-    return tmp_path / "run"

@@ -5,7 +5,7 @@ import yaml
 
 from roiae.config import LOSS_TERMS, build_config, differences, fields, merge, parse_override, read_settings
 from roiae.errors import ConfigError
-from roiae.losses import TERMS
+from roiae.method.losses import TERMS
 
 
 @pytest.mark.parametrize(

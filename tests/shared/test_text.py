@@ -3,10 +3,10 @@
 import pytest
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from roiae.contract import parse_task
-from roiae.envelope import Ask, Envelope
 from roiae.errors import RefusalError
 from roiae.text import problems, shown, shown_lines
+from roiae.wire.contract import parse_task
+from roiae.wire.envelope import Ask, Envelope
 
 HOSTILE = [
     "\x1b[2J\x1b[31mrun first is done\x1b[0m",

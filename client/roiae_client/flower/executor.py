@@ -23,22 +23,22 @@ from flwr.supercore.retry import constant, make_simple_http_retry_invoker
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.runtime.run_clientapp import push_message, push_task_output
 
-from roiae.border import peers_fault
-from roiae.cli import log_as_a_service, run_app
-from roiae.contract import Reply
-from roiae.envelope import Envelope, Greeting
+from roiae.console.cli import log_as_a_service, run_app
 from roiae.errors import Reason, RefusalError
-from roiae.kit import PROTOCOL
-from roiae.packing import UNLIKE, unpack
-from roiae.service import socket_client
-from roiae.signed_request import SignedAsk
+from roiae.identity.kit import PROTOCOL
+from roiae.process.service import socket_client
 from roiae.text import shown
-from roiae_client.client_folder import ClientFolder
-from roiae_client.desk import HospitalDesk
-from roiae_client.flower.app import CLIENT_APP_RAISED, reply_record
-from roiae_client.flower.intake import pull_request
-from roiae_client.hospital import open_desk
-from roiae_client.service_state import ServiceState
+from roiae.wire.border import peers_fault
+from roiae.wire.contract import Reply
+from roiae.wire.envelope import Envelope, Greeting
+from roiae.wire.packing import UNLIKE, unpack
+from roiae.wire.signed_request import SignedAsk
+from roiae_client.answering.from_folder import open_desk
+from roiae_client.answering.responder import HospitalDesk
+from roiae_client.flower.inbox import pull_request
+from roiae_client.folder.hospital_folder import ClientFolder
+from roiae_client.folder.service_state import ServiceState
+from roiae_lab.flower.client_app import CLIENT_APP_RAISED, reply_record
 
 POLL_SECONDS = 0.25
 RETRY_SECONDS = 1.0  # while the SuperNode, on this machine, is started again

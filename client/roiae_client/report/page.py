@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from roiae.config import Role
-from roiae.exported import Exported
-from roiae.metrics import Evaluation
+from roiae.method.exported import Exported
+from roiae.method.metrics import Evaluation
 from roiae.page import templates
 from roiae.page.charts import BINS, Chart, histogram
 from roiae.page.measures import MEASURES, NT_HEADING, nt_cell
+from roiae_client.folder.site_config import SiteConfig
 from roiae_client.report.pictures import picture
 from roiae_client.report.readings import FrameReading
-from roiae_client.site_config import SiteConfig
 
 PICTURES = 8
 _SHARES = (5, 50, 95)  # percentiles of the frames

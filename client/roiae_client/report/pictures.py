@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from roiae.model import Autoencoder
-from roiae.nt import find_borders
-from roiae.training import to_device
+from roiae.method.model import Autoencoder
+from roiae.method.nt import find_borders
+from roiae.method.training import to_device
 from roiae_client.report.readings import FrameReading
 
 MARGIN = 6  # px round the ROI where it is enlarged

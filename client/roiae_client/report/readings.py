@@ -7,10 +7,10 @@ from torch import Tensor
 
 from roiae.config import Role
 from roiae.data.site_data import FrameSet, SiteData
-from roiae.metrics import Evaluation, nt_agreement, quality
-from roiae.model import Autoencoder
-from roiae.nt import find_borders
-from roiae.training import reconstructions
+from roiae.method.metrics import Evaluation, nt_agreement, quality
+from roiae.method.model import Autoencoder
+from roiae.method.nt import find_borders
+from roiae.method.training import reconstructions
 
 BATCH = 8
 

@@ -14,7 +14,7 @@ from flwr.serverapp.strategy import FedAdam, FedAvg, FedMedian, FedProx, FedTrim
 from numpy.typing import NDArray
 
 from roiae.config import StrategyConfig, StrategyName
-from roiae.contract import NUM_EXAMPLES, Arrays
+from roiae.wire.contract import NUM_EXAMPLES, Arrays
 from roiae_server.flower.grid import act_as_coordinator
 
 MEAN_IS_ENOUGH: frozenset[StrategyName] = frozenset({"fedavg", "fedprox", "fedadam"})

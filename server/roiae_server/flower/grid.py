@@ -11,11 +11,11 @@ from flwr.supercore.inflatable.inflatable_object import InflatableObject
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 from flwr.supercore.task_identity import TaskIdentity
 
-from roiae.border import peers_fault
-from roiae.contract import Reply, Request
 from roiae.errors import Reason, RefusalError
-from roiae.packing import UNLIKE, pack, unpack
-from roiae_server.transport import Outcome
+from roiae.wire.border import peers_fault
+from roiae.wire.contract import Reply, Request
+from roiae.wire.packing import UNLIKE, pack, unpack
+from roiae_server.run.transport import Outcome
 
 UNREADABLE = 1000  # code of an error, beside Flower's own: a reply has come that is none, or too large
 POLL_SECONDS = 0.05  # between looks for replies; a grid in this process is never empty-handed

@@ -14,19 +14,19 @@ from typing import Protocol
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
 
-from roiae.border import peers_fault
-from roiae.bounds import PACKING, reply_bytes
-from roiae.contract import Reply, Request
-from roiae.envelope import IDENTIFY, Ask, Envelope, Greeting, check, check_protocol
 from roiae.errors import Reason, RefusalError
-from roiae.keys import PublicKey
-from roiae.packing import fields, joined, veil
-from roiae.signed_request import RequestSigner, SignedAsk, content_bytes
+from roiae.identity.keys import PublicKey
+from roiae.site.bounds import PACKING, reply_bytes
 from roiae.text import shown
+from roiae.wire.border import peers_fault
+from roiae.wire.contract import Reply, Request
+from roiae.wire.envelope import IDENTIFY, Ask, Envelope, Greeting, check, check_protocol
+from roiae.wire.packing import fields, joined, veil
+from roiae.wire.signed_request import RequestSigner, SignedAsk, content_bytes
 from roiae_server.flower.grid import UNREADABLE, MessageGrid, act_as_coordinator, read_reply, wire_bytes
 from roiae_server.flower.superlink import Node
-from roiae_server.run_folder import RunFolder
-from roiae_server.transport import Outcome
+from roiae_server.run.run_folder import RunFolder
+from roiae_server.run.transport import Outcome
 
 POLL_SECONDS = 0.5
 GREETING_SECONDS = 30.0

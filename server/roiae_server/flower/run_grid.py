@@ -29,11 +29,11 @@ from flwr.supercore.inflatable.inflatable_utils import (
 )
 from flwr.superlink.grid import HttpGrid
 
-from roiae.border import peers_fault
-from roiae.bounds import PACKING
 from roiae.errors import RefusalError
-from roiae.parcel import Parcel
+from roiae.site.bounds import PACKING
 from roiae.text import shown
+from roiae.wire.border import peers_fault
+from roiae.wire.parcel import Parcel
 from roiae_server.flower.grid import UNREADABLE
 from roiae_server.flower.superlink import SUPERLINK, at_socket
 

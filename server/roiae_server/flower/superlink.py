@@ -30,7 +30,7 @@ from flwr.supercore.protobuf.client import ProtobufClient
 from flwr.supercore.retry import make_simple_http_retry_invoker
 
 from roiae.errors import ServiceError
-from roiae.service import socket_client
+from roiae.process.service import socket_client
 
 COMPONENT = "roiae-server"
 START_SECONDS = 60.0

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from roiae.config import Role
-from roiae.metrics import MEASURES, NtAgreement
+from roiae.method.metrics import MEASURES, NtAgreement
 
 Scores = Mapping[str, float]  # means over `frames`, and what the NT's readings say: a site's entry in `quality.json`
 

@@ -4,14 +4,14 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from roiae.calibration import Calibration
 from roiae.config import Role, RunConfig, fields, flatten
-from roiae.metrics import MEASURES
-from roiae_server.participation import participation
+from roiae.method.calibration import Calibration
+from roiae.method.metrics import MEASURES
 from roiae_server.report.changes import Scores, change, pooled
 from roiae_server.report.summary import summarise
 from roiae_server.report.tables import ARM_NAMES, Quality
-from roiae_server.run_folder import SHIFT, RunFolder
+from roiae_server.run.participation import participation
+from roiae_server.run.run_folder import SHIFT, RunFolder
 
 Line = Mapping[str, Any]  # of rounds.jsonl
 Curves = dict[str, dict[str, dict[str, list[list[float]]]]]  # measure → arm → site → [round, value], rounds ascending

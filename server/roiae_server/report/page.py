@@ -4,10 +4,10 @@ import base64
 from collections.abc import Mapping
 from typing import Any
 
-from roiae.contract import SHIFT_ARMS
 from roiae.page import templates
 from roiae.page.charts import COLOURS, Chart
 from roiae.page.measures import MEASURES, NT_HEADING, nt_cell
+from roiae.wire.contract import SHIFT_ARMS
 from roiae_server.report import words
 from roiae_server.report.charts import curve_chart, entropy_chart, score_chart
 from roiae_server.report.summary import held_out

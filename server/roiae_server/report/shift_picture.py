@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from roiae.contract import SHIFT_ARMS
+from roiae.wire.contract import SHIFT_ARMS
 from roiae_server.report.figures import png
 from roiae_server.report.tables import ARM_NAMES
 

@@ -6,9 +6,9 @@ from typing import Any
 from rich.table import Table
 
 from roiae.config import Role
-from roiae.contract import SHIFT_ARMS
 from roiae.page.measures import MEASURES, NT_HEADING, nt_cell
-from roiae_server.run_folder import RunFolder
+from roiae.wire.contract import SHIFT_ARMS
+from roiae_server.run.run_folder import RunFolder
 
 ARM_NAMES = {"phase1": "phase 1", "control": "control", "phase2": "phase 2"}
 

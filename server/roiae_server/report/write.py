@@ -6,7 +6,7 @@ from typing import Any
 from roiae.files import write_atomically
 from roiae_server.report.facts import gather
 from roiae_server.report.page import real_page, simulation_page
-from roiae_server.run_folder import RunFolder
+from roiae_server.run.run_folder import RunFolder
 
 HTML, JSON = "report.html", "report.json"
 

@@ -26,9 +26,9 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
-from roiae.contract import Arrays
 from roiae.errors import Reason, RefusalError
 from roiae.shift.outcome import Matrix
+from roiae.wire.contract import Arrays
 
 Sealed = NDArray[np.uint8]
 KEY_BYTES = 32

@@ -8,10 +8,10 @@ import torch
 from numpy.typing import NDArray
 
 from roiae.config import ModelConfig
-from roiae.contract import Arrays, check_arrays
 from roiae.data.site_data import FrameSet
-from roiae.model import Autoencoder
-from roiae.training import arrays_of, load_arrays, ordered_batches
+from roiae.method.model import Autoencoder
+from roiae.method.training import arrays_of, load_arrays, ordered_batches
+from roiae.wire.contract import Arrays, check_arrays
 
 _ENCODER = "encoder."  # before the names of its arrays in the model's state
 

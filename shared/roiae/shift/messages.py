@@ -7,7 +7,6 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from roiae.contract import Arrays, ShiftArm
 from roiae.errors import Reason, RefusalError
 from roiae.shift.group import Group, Sealed
 from roiae.shift.knn import Prototypes, prototypes
@@ -16,6 +15,7 @@ from roiae.shift.newton import Probe, ProbeFit
 from roiae.shift.outcome import Matrix, NotComputed
 from roiae.shift.probe import ProbeQuestion, ProbeSums, Standard
 from roiae.shift.wire import from_arrays, has, to_arrays
+from roiae.wire.contract import Arrays, ShiftArm
 
 _SAME = 1e-5  # relative: two hospitals' next question, which each has worked out for itself
 

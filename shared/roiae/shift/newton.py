@@ -14,11 +14,11 @@ from itertools import combinations
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
-from roiae.contract import MOST_STEPS, Arrays
 from roiae.shift.mahalanobis import SourceMoments
 from roiae.shift.outcome import Matrix, NotComputed, WhyNot
 from roiae.shift.probe import FOLDS, NO_FOLD, ProbeQuestion, ProbeSums, Standard
 from roiae.shift.wire import from_arrays, to_arrays
+from roiae.wire.contract import MOST_STEPS, Arrays
 
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)  # C = 1/λ, as scikit-learn has it
 _CHOOSE_BY = MOST_STEPS - 10  # of these steps; a strength that is not there by then takes no part

@@ -10,16 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roiae.config import PrivacyConfig, Role
-from roiae.contract import (
-    NUM_EXAMPLES,
-    Arrays,
-    KeysTask,
-    ProbeTask,
-    ScoreTask,
-    ShiftArm,
-    ShiftTask,
-    StatisticsTask,
-)
 from roiae.data.site_data import SiteData
 from roiae.errors import Reason, RefusalError
 from roiae.shift.checks import (
@@ -53,6 +43,16 @@ from roiae.shift.probe import probe_reading, probe_sums
 from roiae.shift.register import open_register
 from roiae.shift.session import Session
 from roiae.shift.wire import to_arrays
+from roiae.wire.contract import (
+    NUM_EXAMPLES,
+    Arrays,
+    KeysTask,
+    ProbeTask,
+    ScoreTask,
+    ShiftArm,
+    ShiftTask,
+    StatisticsTask,
+)
 
 _ENCODERS_KEPT = 2  # whose latents stay in memory between two queries
 

@@ -11,11 +11,11 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from safetensors.numpy import load
 
-from roiae.contract import Arrays, ShiftArm
 from roiae.errors import Reason, RefusalError
 from roiae.files import write_atomically
 from roiae.shift.group import packed
 from roiae.shift.newton import ProbeFit, fit_from_arrays, fit_to_arrays
+from roiae.wire.contract import Arrays, ShiftArm
 
 _KEY, _FITS = "key", "fits"  # files
 

@@ -5,9 +5,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from roiae.contract import Arrays
 from roiae.errors import Reason, RefusalError
 from roiae.shift.outcome import Labels
+from roiae.wire.contract import Arrays
 
 Record = TypeVar("Record")
 

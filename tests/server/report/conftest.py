@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from roiae.config import Role, build_config
-from roiae.losses import TERMS
-from roiae.metrics import MEASURES
-from roiae_server.participation import participation
-from roiae_server.run_folder import RunFolder, RunState
+from roiae.method.losses import TERMS
+from roiae.method.metrics import MEASURES
+from roiae_server.run.participation import participation
+from roiae_server.run.run_folder import RunFolder, RunState
 
 MakeRun = Callable[..., RunFolder]
 ROLES = {"alpha": Role.SOURCE, "beta": Role.SOURCE, "gamma": Role.HELD_OUT}

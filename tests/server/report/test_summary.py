@@ -6,7 +6,7 @@ import pytest
 
 from roiae_server.report.facts import gather
 from roiae_server.report.summary import summarise
-from roiae_server.run_folder import RunFolder
+from roiae_server.run.run_folder import RunFolder
 from tests.server.report.conftest import MakeRun
 
 

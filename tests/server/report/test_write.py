@@ -8,10 +8,10 @@ import pytest
 
 from roiae.config import Role
 from roiae.errors import RunFolderError
-from roiae_server.coordinator_folder import CoordinatorFolder
+from roiae_server.enrolment.coordinator_folder import CoordinatorFolder
 from roiae_server.report.facts import gather
 from roiae_server.report.write import write_real_report, write_simulation_report
-from tests.server.conftest import Command
+from tests.conftest import Command
 from tests.server.report.conftest import MakeRun
 from tests.signing import new_keys
 

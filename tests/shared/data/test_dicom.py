@@ -21,7 +21,7 @@ from roiae.data import dicom
 from roiae.data.frames import read_frame
 from roiae.data.phantom import SCANNERS, draw_phantom
 from roiae.errors import Fault, FrameError
-from tests.shared.data.conftest import region
+from tests.files import region
 
 GREY: NDArray[np.uint8] = np.random.default_rng(0).integers(0, 256, (30, 40), dtype=np.uint8)
 WriteDicom = Callable[..., Path]

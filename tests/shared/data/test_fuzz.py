@@ -34,7 +34,7 @@ LONG_RUN = 10_000
 READER = """
 import resource, sys, time
 from pathlib import Path
-from roiae.data.checks.privacy import identity_of
+from roiae_client.checks.privacy import identity_of
 from roiae.data.dicom import is_dicom, read_header
 from roiae.data.frames import read_frame
 from roiae.errors import FrameError

@@ -17,14 +17,14 @@ from rich.console import Console
 from safetensors.numpy import load_file
 
 from roiae.config import build_config, merge, read_settings
-from roiae.contract import SHIFT_ARMS
 from roiae.data.site_data import SiteData, default_cache_dir
 from roiae.shift.detection import auroc
 from roiae.shift.knn import exact_knn_scores, knn_scores, prototypes
 from roiae.shift.latents import encode, encoder_arrays, load_encoder
-from roiae_server.federation import MODEL_FILES
-from roiae_server.hospitals import hospital_folders
-from roiae_server.run_folder import CHECKPOINTS, CONFIG
+from roiae.wire.contract import SHIFT_ARMS
+from roiae_lab.simulated_sites import hospital_folders
+from roiae_server.run.federation import MODEL_FILES
+from roiae_server.run.run_folder import CHECKPOINTS, CONFIG
 
 KS = (25, 40, 50)
 Floats = NDArray[np.floating]

@@ -224,8 +224,8 @@ def phantom_latents(model: Path, scanner: int, frames: int) -> Matrix:
     from safetensors.numpy import load_file
 
     from roiae.data.phantom import SCANNERS, draw_phantom
-    from roiae.model import Autoencoder
-    from roiae.training import load_arrays
+    from roiae.method.model import Autoencoder
+    from roiae.method.training import load_arrays
 
     arrays = load_file(model)
     width, dim, side = 16, 128, 192

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from tests.shared.shift.conftest import SOURCES, groups
 
 from roiae.errors import Reason, RefusalError
 from roiae.shift.group import Group
+from tests.shared.shift.conftest import SOURCES, groups
 
 GROUPS = groups()
 

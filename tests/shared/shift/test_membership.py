@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from tests.shared.shift.membership import Population, Quantity, View, as_sent, attack, leverage, nearness, traced
 
 from roiae.data.phantom import SCANNERS, draw_phantom
 from roiae.shift.detection import auroc
 from roiae.shift.outcome import Matrix
+from tests.shared.shift.membership import Population, Quantity, View, as_sent, attack, leverage, nearness, traced
 
 MEMBERS, OTHERS = 40, 100
 

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from tests.shared.shift.conftest import SOURCES, groups
 
-from roiae.contract import Arrays
 from roiae.errors import Reason, RefusalError
 from roiae.shift.knn import prototypes
 from roiae.shift.messages import hear_statistics, tell_statistics
+from roiae.wire.contract import Arrays
+from tests.shared.shift.conftest import SOURCES, groups
 
 DIM, FRAMES = 6, 40
 SUBJECTS = tuple(f"S{index}" for index in range(FRAMES))

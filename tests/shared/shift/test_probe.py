@@ -8,12 +8,12 @@ from scipy.stats import entropy
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from roiae.contract import MOST_STEPS
 from roiae.errors import RefusalError
 from roiae.shift.mahalanobis import SourceMoments, latent_sums
 from roiae.shift.newton import Probe, ProbeFit, fit_from_arrays, fit_to_arrays, start_probe
 from roiae.shift.outcome import NotComputed, WhyNot
 from roiae.shift.probe import FOLDS, ProbeQuestion, ProbeSums, Standard, probe_reading, probe_sums, subject_folds
+from roiae.wire.contract import MOST_STEPS
 
 Latents = dict[str, NDArray[np.float32]]
 

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from tests.conftest import MODEL
 
 from roiae.config import PrivacyConfig, Role, ShiftConfig
-from roiae.contract import Arrays, KeysTask, ProbeTask, Reply, Request, ScoreTask, StatisticsTask, Task
 from roiae.data.site_data import FrameSet, SiteData
 from roiae.errors import Reason, RefusalError
 from roiae.shift.checks import LEAST_SCORED_FRAMES, LEAST_SUBJECTS
 from roiae.shift.knn import DEFAULT_K
 from roiae.shift.latents import encoder_arrays
-from roiae.site import Site
+from roiae.site.answers import Site
+from roiae.wire.contract import Arrays, KeysTask, ProbeTask, Reply, Request, ScoreTask, StatisticsTask, Task
+from tests.conftest import MODEL
 
 COMMON: dict[str, Any] = {"model": MODEL, "batch_size": 16, "threads": 1}
 SOURCES = ("alpha", "beta")

@@ -1,0 +1,1 @@
+"""A hospital's folder: its settings, its keys, its state."""

@@ -1,0 +1,1 @@
+"""What this hospital allows, whatever a coordinator asks."""

@@ -1,0 +1,1 @@
+"""A hospital's running service, and whether it reaches its coordinator."""

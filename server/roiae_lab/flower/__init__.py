@@ -1,0 +1,1 @@
+"""The laboratory's one door to Flower: engines that run simulated hospitals."""

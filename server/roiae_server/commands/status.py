@@ -1,0 +1,138 @@
+"""What `status` and `report` print, from files alone: they work beside a running service, and without one."""
+
+import json
+import shlex
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from roiae.errors import RunFolderError, ServiceError
+from roiae.files import write_atomically
+from roiae.identity.certificates import days_left
+from roiae_server.enrolment.coordinator_folder import CoordinatorFolder
+from roiae_server.enrolment.site_registry import Heard, read_heard
+from roiae_server.report.shift_picture import shift_png
+from roiae_server.report.tables import quality_table, shift_table, weights_line
+from roiae_server.report.tensorboard import require_tensorboard, write_events
+from roiae_server.report.write import write_real_report
+from roiae_server.run.run_folder import SHIFT, RunFolder
+from roiae_server.service.live_status import PARTICIPATION, STATUS
+from roiae_server.service.processes import PID
+
+FIRST = "first"  # the run's name where none is given
+STALE_SECONDS = 15.0  # after which a status that is written every second is of a service that is gone
+
+
+def read_status(folder: CoordinatorFolder) -> dict[str, Any] | None:
+    """What the working process last wrote; None before the first start."""
+    path = folder.path / STATUS
+    return dict(json.loads(path.read_bytes())) if path.exists() else None
+
+
+def start_again(folder: CoordinatorFolder) -> str:
+    """What to type so that the run which was last at work goes on, and no other."""
+    run = (read_status(folder) or {}).get("run", FIRST)
+    return f"roiae-server start {shlex.quote(str(folder.path))}" + (f" --run {run}" if run != FIRST else "")
+
+
+def require_served(folder: CoordinatorFolder) -> None:
+    """
+    Raises:
+        ServiceError: no process serves the folder, or it does not get on.
+    """
+    said = read_status(folder)
+    running = (folder.superlink / PID).exists()
+    if not running or said is None or time.time() - said["updated"] > STALE_SECONDS:
+        raise ServiceError(
+            f"{folder.path}: is not served. Start it with `roiae-server start`; log/ says what happened."
+        )
+
+
+def show_status(folder: CoordinatorFolder, console: Console) -> None:
+    """The service, the run, and a row a hospital."""
+    said = read_status(folder)
+    served = said is not None and time.time() - said["updated"] <= STALE_SECONDS
+    console.print(f"service: {'up' if served else 'not running'}, {_address(folder)}", highlight=False, soft_wrap=True)
+    if said:
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(said["since"]))
+        doing = f"{said['state']} {said['step']}".strip()
+        console.print(f"run {said['run']}: {doing}, since {since}", highlight=False, soft_wrap=True)
+    console.print(_sites_table(folder, said or {"sites": {}}, served))
+
+
+def show_report(folder: CoordinatorFolder, name: str, console: Console, tensorboard: bool) -> None:
+    """
+    Args:
+        tensorboard: write event files too.
+
+    Raises:
+        EngineError: for these, the extra `tensorboard` is not installed.
+        RunFolderError: there is no such run, or it is not finished.
+    """
+    if tensorboard:
+        require_tensorboard()
+    run = RunFolder.open(folder.runs / name)
+    if run is None:
+        raise RunFolderError(f"{folder.runs / name}: no such run. Begin it with `roiae-server start --run {name}`.")
+    try:
+        if run.state.status not in ("done", "incomplete"):
+            raise RunFolderError(
+                f"{run.path}: is not finished, {run.state.completed} steps are done. `status` says more."
+            )
+        shift = run.read_json(SHIFT)
+        picture = run.path / "shift.png"
+        write_atomically(picture, shift_png(shift))
+        console.print(quality_table(run.state.quality, run.state.sites))
+        console.print(shift_table(shift))
+        console.print(_participation_table(run.read_json(PARTICIPATION)))
+        report = write_real_report(run)
+        for text in (weights_line(run), f"picture: {picture}", f"report: {report}"):
+            console.print(text, highlight=False, soft_wrap=True)
+        if tensorboard:
+            console.print(f"tensorboard --logdir {write_events(run)}", highlight=False, soft_wrap=True)
+    finally:
+        run.close()
+
+
+def _address(folder: CoordinatorFolder) -> str:
+    days = days_left(folder.server_certificate.read_bytes())
+    return f"{folder.config.host}:{folder.config.port}, certificate good for {days} days"
+
+
+def _sites_table(folder: CoordinatorFolder, said: dict[str, Any], served: bool) -> Table:
+    """Enrolled hospitals, and those of the run that are enrolled no more."""
+    table = Table(box=None)
+    for heading in ("hospital", "role", "connected", "last request", "asked", "counted", "version", "ledger"):
+        table.add_column(heading, overflow="fold", no_wrap=heading in ("hospital", "last request"))
+    heard, enrolled = read_heard(folder.path), folder.sites
+    path = folder.runs / said.get("run", "") / PARTICIPATION
+    parts = json.loads(path.read_bytes()) if path.is_file() else {}
+    for site in sorted({*enrolled, *said["sites"]}):
+        now, part, last = said["sites"].get(site, {}), parts.get(site, {}), heard.get(site, Heard())
+        reasons = _reasons(part)
+        table.add_row(
+            site,
+            str(enrolled[site].role) if site in enrolled else "removed",
+            "yes" if served and now.get("online") else "no",
+            now.get("last", ""),
+            str(part.get("asked", "")),
+            f"{part['aggregated']}" + (f" ({reasons})" if reasons else "") if part else "",
+            last.roiae,
+            f"{last.ledger_lines} lines, {last.ledger_head[:12]}" if last.ledger_lines else "",
+        )
+    return table
+
+
+def _participation_table(parts: dict[str, Any]) -> Table:
+    table = Table("hospital", "role", "asked", "replied", "counted", "not counted, and why", title="Who took part")
+    for site, part in parts.items():
+        counts = (str(part[name]) for name in ("asked", "replied", "aggregated"))
+        table.add_row(site, part["role"], *counts, _reasons(part))
+    return table
+
+
+def _reasons(part: Mapping[str, Any]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in part.get("not_counted", {}).items())

@@ -1,0 +1,1 @@
+"""The only public port of a coordinator."""

@@ -1,0 +1,1 @@
+"""What both sides' services need of their machine."""

@@ -1,0 +1,1 @@
+"""What crosses the wire: requests and replies, signed, packed and bounded."""
