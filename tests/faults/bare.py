@@ -16,11 +16,11 @@ from roiae.process.service import socket_folder
 from roiae.wire.envelope import IDENTIFY
 from roiae.wire.packing import pack
 from roiae.wire.signed_request import RequestSigner, SignedAsk
-from roiae_server.enrolment.site_registry import SiteDirectory
 from roiae_server.flower.command import superlink_command
 from roiae_server.flower.grid import act_as_coordinator
 from roiae_server.flower.session import flower_run
 from roiae_server.flower.superlink import Control
+from roiae_server.service.site_registry import SiteDirectory
 from tests.faults.processes import RealFederation, await_that
 from tests.signing import signed
 

@@ -144,7 +144,7 @@ def backup(
     folder: Folder, to: Annotated[Path, typer.Option(metavar="FILE.tar.gz", help="A new file, not in DIR.")]
 ) -> None:
     """Copy the CA, the list of hospitals and the runs into one file, also while a run goes on."""
-    from roiae_server.enrolment.backup import backup as write_backup
+    from roiae_server.service.backup import backup as write_backup
 
     write_backup(CoordinatorFolder.open(folder), to)
     typer.echo(

@@ -13,7 +13,6 @@ from roiae.errors import RunFolderError, ServiceError
 from roiae.files import write_atomically
 from roiae.identity.certificates import days_left
 from roiae_server.enrolment.coordinator_folder import CoordinatorFolder
-from roiae_server.enrolment.site_registry import Heard, read_heard
 from roiae_server.report.shift_picture import shift_png
 from roiae_server.report.tables import quality_table, shift_table, weights_line
 from roiae_server.report.tensorboard import require_tensorboard, write_events
@@ -21,6 +20,7 @@ from roiae_server.report.write import write_real_report
 from roiae_server.run.run_folder import SHIFT, RunFolder
 from roiae_server.service.live_status import PARTICIPATION, STATUS
 from roiae_server.service.processes import PID
+from roiae_server.service.site_registry import Heard, read_heard
 
 FIRST = "first"  # the run's name where none is given
 STALE_SECONDS = 15.0  # after which a status that is written every second is of a service that is gone

@@ -12,12 +12,12 @@ import httpx
 
 from roiae.files import write_atomically
 from roiae_server.enrolment.coordinator_folder import CoordinatorFolder
-from roiae_server.enrolment.site_registry import SiteDirectory
 from roiae_server.run.federation import Line
 from roiae_server.run.participation import participation
 from roiae_server.run.plan import Step
 from roiae_server.run.progress import RunProgress, title
 from roiae_server.run.run_folder import ROUNDS, RunFolder
+from roiae_server.service.site_registry import SiteDirectory
 
 STATUS = "status.json"
 PARTICIPATION = "participation.json"  # in the run's folder

@@ -18,7 +18,6 @@ from roiae.method.training import initial_arrays
 from roiae.site.bounds import largest_reply
 from roiae.text import shown
 from roiae_server.enrolment.coordinator_folder import CoordinatorFolder
-from roiae_server.enrolment.site_registry import SiteDirectory
 from roiae_server.flower.aggregation import FlowerAggregator
 from roiae_server.flower.network import NetworkTransport, Patience
 from roiae_server.flower.session import flower_run
@@ -30,6 +29,7 @@ from roiae_server.run.run_folder import RunFolder
 from roiae_server.run.site_limits import refused
 from roiae_server.service.begin_or_resume import open_run
 from roiae_server.service.live_status import Board
+from roiae_server.service.site_registry import SiteDirectory
 
 NEW_RUN = "A setting that a hospital refuses is changed in federation.yaml, for a new run (`start --run NAME`). "
 RETRY_SECONDS = (5.0, 300.0)  # before a step that lacked its quorum is tried again: first, and at most

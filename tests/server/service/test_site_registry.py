@@ -10,8 +10,8 @@ from roiae.config import Role
 from roiae.identity.kit import PROTOCOL
 from roiae.wire.envelope import NO_LINES, ROIAE, Envelope
 from roiae_server.enrolment.coordinator_folder import CoordinatorFolder
-from roiae_server.enrolment.site_registry import MOST_LIMITS, SiteDirectory, read_heard
 from roiae_server.flower.superlink import Node
+from roiae_server.service.site_registry import MOST_LIMITS, SiteDirectory, read_heard
 from tests.signing import new_keys
 
 
@@ -50,7 +50,7 @@ def control() -> FakeControl:
 
 @pytest.fixture
 def directory(folder: CoordinatorFolder, control: FakeControl, monkeypatch: pytest.MonkeyPatch) -> SiteDirectory:
-    monkeypatch.setattr("roiae_server.enrolment.site_registry.NODES_SECONDS", -1.0)
+    monkeypatch.setattr("roiae_server.service.site_registry.NODES_SECONDS", -1.0)
     return SiteDirectory(folder, control, "r")  # type: ignore[arg-type]
 
 

@@ -8,11 +8,11 @@ import pytest
 
 from roiae.config import Role, RunConfig
 from roiae.errors import SetupError
-from roiae_server.enrolment import backup as module
-from roiae_server.enrolment.backup import backup
 from roiae_server.enrolment.coordinator_folder import CoordinatorFolder
-from roiae_server.enrolment.site_registry import read_heard
 from roiae_server.run.run_folder import RunFolder, RunState
+from roiae_server.service import backup as module
+from roiae_server.service.backup import backup
+from roiae_server.service.site_registry import read_heard
 from tests.signing import new_keys
 
 STATE = RunState({"a": Role.SOURCE, "b": Role.SOURCE}, {}, {"roiae": "1"})
