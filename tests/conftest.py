@@ -15,7 +15,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from roiae.config import MinimumConfig, ModelConfig, PrivacyConfig, Role
+from roiae.config import MinimumConfig, ModelConfig, PrivacyConfig, Role, RunConfig, build_config, merge, parse_override
 from roiae.data.phantom import SCANNERS, write_hospital
 from roiae.data.site_data import FrameSet, SiteData
 from roiae.method.model import Autoencoder
@@ -181,6 +181,13 @@ def tiny_run(
         return ["simulate", "--data", str(data), "--out", str(tmp_path / out), *flags]
 
     yield arguments
+
+
+@pytest.fixture
+def config() -> RunConfig:
+    """A run of five rounds on one thread."""
+    sets = ["phase1.rounds=3", "phase2.rounds=2", "train.threads=1", "train.precision=float32"]
+    return build_config(merge(*map(parse_override, sets)))
 
 
 @pytest.fixture

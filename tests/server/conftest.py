@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from roiae.config import Role, RunConfig, build_config, merge, parse_override
+from roiae.config import Role, RunConfig
 from roiae.errors import Reason
 from roiae.wire.contract import Arrays, EvaluateTask, Reply, Request, ShiftTask, TrainTask
 from roiae_server.run.federation import Federation, Line
@@ -103,12 +103,6 @@ class Silent:
             raise KeyboardInterrupt
 
     def completed(self, step: Step, done: int, steps: int) -> None: ...
-
-
-@pytest.fixture
-def config() -> RunConfig:
-    sets = ["phase1.rounds=3", "phase2.rounds=2", "train.threads=1", "train.precision=float32"]
-    return build_config(merge(*map(parse_override, sets)))
 
 
 @pytest.fixture
