@@ -162,4 +162,6 @@ def _explained(problem: Any) -> str:
         return f"{key}: no such setting" + (f"; did you mean {near[0]}?" if near else "")
     if key.startswith("limits.start_models.") and problem["type"] == "string_pattern_mismatch":
         return f"{key}: expected a digest of 64 letters and digits, as log/executor.log and the ledger have it"
+    if problem["input"] is None and key.startswith("limits."):
+        return f"{key}: no limit is switched off; expected a value, a large one where it should stop nothing"
     return f"{key}: {problem['msg']}"

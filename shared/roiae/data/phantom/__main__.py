@@ -22,6 +22,6 @@ def draw_sheet(path: Path, scanners: int = 3, frames: int = 3) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
+    if len(sys.argv) != 2 or not sys.argv[1].endswith(".png"):
         sys.exit(__doc__)
     draw_sheet(Path(sys.argv[1]))
