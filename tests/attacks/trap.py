@@ -64,7 +64,10 @@ def sharpest(honest: Arrays, origins: Sequence[Arrays], known: NDArray[np.float3
     blunt = trapped(honest, known, seed, sharpness=1.0, gain=gain)[FEATURES]
     rows = np.flatnonzero((blunt != honest[FEATURES]).any(axis=1))
     room = [(bound + np.sign(blunt[rows]) * origin[FEATURES][rows]) / np.abs(blunt[rows]) for origin in origins]
-    return trapped(honest, known, seed, sharpness=0.999 * float(np.min(room)), gain=gain)
+    trap = trapped(honest, known, seed, sharpness=0.999 * float(np.min(room)), gain=gain)
+    low = {name: np.max([origin[name] for origin in origins], axis=0) - bound for name in trap}
+    high = {name: np.min([origin[name] for origin in origins], axis=0) + bound for name in trap}
+    return {name: np.clip(array, low[name], high[name]) for name, array in trap.items()}
 
 
 def largest(arrays: Arrays, origin: Arrays) -> float:

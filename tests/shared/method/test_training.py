@@ -6,6 +6,7 @@ import torch
 
 from roiae.data.site_data import FrameSet
 from roiae.method import hardware
+from roiae.method import training as training_module
 from roiae.method.calibration import EQUAL
 from roiae.method.losses import TERMS, Comparison
 from roiae.method.metrics import Quality, quality
@@ -63,6 +64,30 @@ def test_gradients_so_small_that_adamw_would_be_linear_in_them_move_nothing(
     adamw = train_task.model_copy(update={"optimizer": "adamw", "weights": {"ms_ssim": 1e-12}})
 
     assert same(trained(initial, frame_set(5, 0), adamw), initial)
+
+
+@pytest.mark.parametrize(
+    ("shares", "quiet"),
+    [((0.9, 0.0, 0.0), 0.9), ((0.001, 1.0, 0.002), 0.002), ((0.0, 1.0, 1.0), 1.0), ((0.0, 1.0), 0.0)],
+)
+def test_a_gradient_is_quiet_in_the_first_step_or_in_most(
+    initial: Arrays,
+    frame_set: Frames,
+    train_task: TrainTask,
+    monkeypatch: pytest.MonkeyPatch,
+    shares: tuple[float, ...],
+    quiet: float,
+) -> None:
+    """An honest network may fall silent for a few steps and wake again."""
+    steps = iter(shares)
+    monkeypatch.setattr(training_module, "_LOOKED_AT", 1)
+    monkeypatch.setattr(training_module, "_quiet_share", lambda parameters: torch.tensor(next(steps)))
+    task = train_task.model_copy(update={"batch_size": 2})
+
+    model = Autoencoder(**MODEL.model_dump())
+    load_arrays(model, initial)
+
+    assert train_round(model, frame_set(2 * len(shares), 0), task, site="a").quiet == pytest.approx(quiet)
 
 
 def test_seeds_differ_by_run_site_and_round() -> None:
