@@ -1,8 +1,8 @@
 """Which weights follow from what this site has seen of a run; others are refused before they are trained on.
 
-They follow if they are the run's own initialisation, or this site has trained on them in the run, or site.yaml names
-them, or they lie as near to earlier ones as clipped updates can have moved them; and then only if they reconstruct
-the site's own validation frames about as well as the best before them. docs/HOSPITAL.md says what to do where honest
+The first that a site trains on lie within a round of the run's own initialisation. Later ones follow if it has trained on
+them in the run, or site.yaml names them, or they lie as near to earlier ones as clipped updates can have moved them; and
+then only if they reconstruct the site's own validation frames about as well as the best before them. docs/HOSPITAL.md says what to do where honest
 weights are refused: after a restore, or a long absence.
 """
 
@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-from roiae.config import ModelConfig
 from roiae.errors import Reason, RefusalError
 from roiae.method.metrics import Quality
 from roiae.method.training import QUIET, Training, initial_arrays
@@ -39,7 +38,6 @@ STEADY = 20  # frames; over fewer, a mean swings more, by the square root of how
 # manifest. Sixteen frames in batches of eight have made 24 steps in twelve passes, and have learned nothing yet.
 SIGHTED_STEPS, SIGHTED_PASSES = 500, 40  # after either, weights have to do better than one picture for all frames
 MOST_QUIET = 0.01  # of a step's gradient: 0.0008 at most in honest rounds, nearly all in weights made by hand
-ANOTHER_CPU = 1e-5  # that may draw the initialisation with other last bits
 LARGEST_INITIAL = 1.0  # number of any initialisation: the scale of a norm
 
 
@@ -119,7 +117,7 @@ class WeightsHistory:
             return same[-1]
         if weights in spent.weights or weights in self._limits.start_models:
             return course.was(weights)
-        if (task := received.trained) and not spent.weights and _is_initial(received.arrays, task.model, task.seed):
+        if received.trained and not spent.weights and self._begins(received.arrays, received.trained):
             return None
         nearest = self._nearest(received, course)
         if isinstance(nearest, Anchor):
@@ -127,9 +125,19 @@ class WeightsHistory:
             return nearest
         raise _off_course(weights, nearest, self._waiting(received, course))
 
+    def _begins(self, arrays: Arrays, task: TrainTask) -> bool:
+        """Whether they lie within a round of the run's own initialisation.
+
+        So a site that missed the first rounds still takes part, and one whose CPU draws other last bits does; to begin
+        there costs a coordinator one round more.
+        """
+        own = initial_arrays(task.model, task.seed)
+        check_arrays(arrays, own)
+        return _beyond(arrays, own, self._limits.max_update_norm, rounds=1)[0] <= 1
+
     def _nearest(self, received: Received, course: Course) -> Anchor | str:
         """The weights that these lie nearest to, measured by the bound; what is wrong where that is too far."""
-        none = "are not the run's own initialisation, and this site has trained on none of this run before"
+        none = "lie farther than a round from the run's own initialisation, and this site knows no other of this run"
         if not received.trained and not course.recipe:
             return none
         found = []
@@ -203,12 +211,6 @@ def _rounds_since(anchor: Anchor, received: Received) -> int:
         return 1
     passed = received.trained.round - anchor.round if received.trained else 1 + MOST_MISSED
     return min(max(passed, 1), 1 + MOST_MISSED)
-
-
-def _is_initial(arrays: Arrays, model: ModelConfig, seed: int) -> bool:
-    own = initial_arrays(model, seed)
-    check_arrays(arrays, own)
-    return all(np.allclose(array, own[name], rtol=0, atol=ANOTHER_CPU) for name, array in arrays.items())
 
 
 def _beyond(arrays: Arrays, there: Arrays, of_a_round: float, rounds: int) -> tuple[float, str]:

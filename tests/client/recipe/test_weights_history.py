@@ -102,11 +102,17 @@ def test_another_processors_last_bits_of_the_initialisation_are_taken(site: Site
     site.train({name: array * np.float32(1 + 1e-6) for name, array in INITIAL.items()}, 1)
 
 
+def test_a_site_that_missed_the_first_rounds_takes_part_while_the_weights_lie_within_one(site: Site) -> None:
+    site.train(moved(INITIAL, 0.9 * LIMITS.max_update_norm), 4)
+
+    refused(lambda: Site(site.folder / "later", site._task).train(moved(INITIAL, 1.1 * LIMITS.max_update_norm), 9))
+
+
 @pytest.mark.parametrize("seed", [1, 7])
 def test_another_seeds_initialisation_is_refused(site: Site, seed: int) -> None:
     message = refused(lambda: site.train(initial_arrays(MODEL, seed), 1))
 
-    assert "not the run's own initialisation" in message
+    assert "farther than a round from the run's own initialisation" in message
     assert digest(initial_arrays(MODEL, seed)) in message
 
 
