@@ -17,8 +17,7 @@ from roiae.config import Role, build_config, merge
 from roiae.method.hardware import resolve
 from roiae.method.training import initial_arrays
 from roiae.site.answers import Site
-from roiae_lab.flower.client_app import client_app
-from roiae_lab.flower.engines import PARTITION, run_local
+from roiae_lab.simulated_federation import SimulatedFederation
 from roiae_server.flower.aggregation import FlowerAggregator
 from roiae_server.run.federation import Federation, Line
 from roiae_server.run.plan import Step
@@ -64,9 +63,8 @@ def rounds(sites: list[Site], settings: dict[str, Any], count: int, folder: Path
             observer=clock,
         ).run()
 
-    app = client_app(lambda context: sites[int(context.node_config[PARTITION])])
     try:
-        run_local(app, [site.name for site in sites], over)
+        SimulatedFederation(run).locally(sites, over)
     except RoundsDoneError:
         pass
     finally:

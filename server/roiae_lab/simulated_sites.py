@@ -1,5 +1,6 @@
 """Simulated hospitals: from folders as a hospital keeps them, or phantom ones drawn once."""
 
+import re
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +14,7 @@ from roiae.data.phantom import SCANNERS, write_hospital
 from roiae.data.site_data import default_cache_dir, find_sites
 from roiae.errors import ConfigError
 from roiae.site.answers import Site, SiteFolder
+from roiae.wire.envelope import ID_PATTERN
 
 
 def find_hospitals(
@@ -34,6 +36,9 @@ def find_hospitals(
     holdout = holdout or max(folders)
     if holdout not in folders:
         raise ConfigError(f"--holdout {holdout}: no such hospital. There are: {', '.join(folders)}.")
+    for name in folders:
+        if not re.fullmatch(ID_PATTERN, name):
+            raise ConfigError(f"{folders[name]}: a site's name has letters, digits and _.:- only. Rename the folder.")
     if len(folders) < 3:
         raise ConfigError(
             f"{len(folders) - 1} source hospital(s) besides the held-out {holdout}; a federation needs at least two. "

@@ -1,11 +1,11 @@
 """A whole federation on one machine: hospitals from folders, or phantom ones, and the very code of a real run.
 
-The one door through which the coordinator's side imports the hospitals': they run in this process or its workers.
+Hospitals run in this process or its workers, and answer as real ones do: to signed requests, through their limits and
+their ledger.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,9 +19,9 @@ from roiae.method.training import initial_arrays
 from roiae.site.answers import Site, SiteFolder
 from roiae.wire.contract import SHIFT_ARMS, Arrays
 from roiae_lab.exact_knn import with_exact_knn
-from roiae_lab.flower.client_app import client_app
-from roiae_lab.flower.engines import PARTITION, require_ray, run_local, run_on_ray
+from roiae_lab.flower.engines import require_ray
 from roiae_lab.reconstructions import reconstructions_png
+from roiae_lab.simulated_federation import SimulatedFederation
 from roiae_lab.simulated_sites import find_hospitals, hospital_folders, open_sites
 from roiae_server.flower.aggregation import FlowerAggregator
 from roiae_server.report.shift_picture import shift_png
@@ -175,7 +175,7 @@ def federate(
     Raises:
         RoiaeError: as `Federation.run`.
     """
-    names = [site.name for site in sites]
+    federation = SimulatedFederation(run)
     with RunProgress(console, run.config, run.state.completed, steps) as progress:
 
         def over(transport: Transport) -> None:
@@ -191,23 +191,10 @@ def federate(
 
         if engine == "ray":
             assert isinstance(run.config.train.threads, int), "resolved when the run began"
-            run_on_ray(client_app(_site_of(folders)), names, run.config.train.threads, over)
+            federation.on_ray(folders, run.config.train.threads, over)
         else:
-            run_local(client_app(lambda context: sites[int(context.node_config[PARTITION])]), names, over)
-
-
-def _site_of(folders: list[SiteFolder]) -> Callable[[Any], Site]:
-    """The site of a Flower context, opened once a worker; small enough to travel to it."""
-
-    def site_of(context: Any) -> Site:
-        return _opened(folders[int(context.node_config[PARTITION])])
-
-    return site_of
-
-
-@cache
-def _opened(folder: SiteFolder) -> Site:
-    return folder.open()
+            federation.locally(sites, over)
+    federation.forget_weights()
 
 
 def _show(run: RunFolder, sites: list[Site], console: Console) -> Mapping[str, Any]:

@@ -22,8 +22,8 @@ from roiae.errors import Reason, RefusalError
 from roiae.wire.contract import Arrays, Reply, Request, TrainTask
 from roiae.wire.packing import pack
 from roiae_client.answering.responder import HospitalDesk
-from roiae_client.flower.executor import answer
 from roiae_client.flower.inbox import pull_request
+from roiae_client.flower.messages import answer
 from roiae_server.flower.grid import act_as_coordinator
 from roiae_server.flower.network import NetworkTransport, Patience
 from roiae_server.flower.run_grid import RunGrid

@@ -50,6 +50,7 @@ class HospitalDesk:
         trusted: whose requests are answered.
         open_site: the site at a model's image size in px; called when first needed, and its site is kept.
         withdrawn: whether the site has left the federation; then every request is refused.
+        capacity: of the machine; None for this one, by forecast.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class HospitalDesk:
         ledger: Ledger,
         open_site: Callable[[int, SiteConfig], Site],
         withdrawn: Callable[[], bool] = lambda: False,
+        capacity: Capacity | None = None,
     ) -> None:
         self._config = config
         self._key = key
@@ -71,7 +73,7 @@ class HospitalDesk:
         self._blindness: dict[int, float] = {}  # by the model's side, as the sites
         self._turn = threading.Lock()
         self._gate, self._doorbell, self._pace = Gate(config.name, trusted, ledger), Doorbell(), Pace()
-        self._capacity = Capacity(config)
+        self._capacity = capacity or Capacity(config)
         self._history = WeightsHistory(ledger.folder / WEIGHTS, config.limits)
 
     def answer(self, kind: str, signed: SignedAsk, task_json: str, arrays: Arrays) -> Answer:
@@ -233,7 +235,8 @@ class HospitalDesk:
     def _site(self, image_size: int) -> Site:
         if image_size not in self._sites:
             site = self._open_site(image_size, self._config)
-            self._sites = {image_size: replace(site, minimum=self._config.limits.minimum)}
+            minimum = self._config.limits.minimum
+            self._sites = {image_size: site if site.minimum == minimum else replace(site, minimum=minimum)}
         return self._sites[image_size]
 
     def _sealed(self, kind: str, said: Greeting | Ask, reason: str, reply: Reply | None, head: Head) -> Answer:

@@ -4,12 +4,10 @@ Nothing that the coordinator sends is unpacked, imported or run. torch is import
 """
 
 import logging
-import secrets
 import sys
 import time
 from pathlib import Path
 
-from flwr.app import ConfigRecord, Error, Message, RecordDict
 from flwr.proto.runtime_pb2 import AcquireTaskRequest
 from flwr.supercore.constant import TaskType
 from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
@@ -24,21 +22,14 @@ from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.runtime.run_clientapp import push_message, push_task_output
 
 from roiae.console.cli import log_as_a_service, run_app
-from roiae.errors import Reason, RefusalError
-from roiae.identity.kit import PROTOCOL
 from roiae.process.service import socket_client
 from roiae.text import shown
-from roiae.wire.border import peers_fault
-from roiae.wire.contract import Reply
-from roiae.wire.envelope import Envelope, Greeting
-from roiae.wire.packing import UNLIKE, unpack
-from roiae.wire.signed_request import SignedAsk
 from roiae_client.answering.from_folder import open_desk
 from roiae_client.answering.responder import HospitalDesk
 from roiae_client.flower.inbox import pull_request
+from roiae_client.flower.messages import answer
 from roiae_client.folder.hospital_folder import ClientFolder
 from roiae_client.folder.service_state import ServiceState
-from roiae_lab.flower.client_app import CLIENT_APP_RAISED, reply_record
 
 POLL_SECONDS = 0.25
 RETRY_SECONDS = 1.0  # while the SuperNode, on this machine, is started again
@@ -87,38 +78,6 @@ def _answer(desk: HospitalDesk, state: ServiceState, client: RuntimeHttpClient) 
     finally:
         heartbeat.stop()
         client.close()
-
-
-def answer(desk: HospitalDesk, message: Message) -> Message:
-    """The signed reply to a request, or a bare reason to one that does not even say which it is."""
-    kind = message.metadata.message_type
-    try:
-        with peers_fault("a request"):
-            record = dict(message.content.config_records["ask"])
-            greeting = Greeting.from_record(record)
-            if greeting.protocol != PROTOCOL:
-                return _message(message, *desk.decline(kind, greeting))
-            signed, task = SignedAsk.from_record(record)
-            arrays = unpack(message.content.array_records["arrays"]["packed"].data, signed.ask.nonce)
-    except RefusalError as refusal:
-        desk.note_unread(kind, refusal)
-        return Message(Error(CLIENT_APP_RAISED, Reason.BAD_REQUEST), reply_to=message)
-    return _message(message, *desk.answer(kind, signed, task, arrays))
-
-
-def _message(asked: Message, envelope: Envelope, signature: bytes, reply: Reply | None) -> Message:
-    """Flower names a message's parts by their content; nobody can tell the name of one of these beforehand."""
-    record = reply_record(reply, envelope.request) if reply else RecordDict()
-    if reply:
-        record.metric_records["metrics"][UNLIKE] = secrets.randbits(62)
-    record["envelope"] = ConfigRecord({**envelope.to_record(signature)})
-    return Message(record, reply_to=asked)
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"a task is a {type(value).__name__}, where text is expected")
-    return value
 
 
 def _as_app(token: str) -> tuple[RuntimeVersionHttpInterceptor, RuntimeTokenHttpInterceptor]:

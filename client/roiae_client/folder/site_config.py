@@ -69,7 +69,10 @@ class Limits(_Section):
         "one fewer where the frames do not divide",
     )
     max_clip_norm: float = Field(
-        1.0, gt=0, description="stops one batch from outgrowing all others; a request without clipping is refused"
+        1.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="stops one batch from outgrowing all others; a request without clipping is refused",
     )
     require_augmentation: bool = Field(
         True, description="stops training on the frames as they are: each is flipped, shifted and dimmed by chance"

@@ -47,7 +47,7 @@ def _beyond(task: TrainTask, limits: Limits) -> Iterator[tuple[str, str]]:
         yield f"a learning rate of {task.learning_rate:g}", f"limits.max_learning_rate is {limits.max_learning_rate:g}"
     if task.batch_size < limits.min_batch_size:
         yield f"batches of {task.batch_size}", f"limits.min_batch_size is {limits.min_batch_size}"
-    if task.clip_norm is None or task.clip_norm > limits.max_clip_norm:
+    if (math.inf if task.clip_norm is None else task.clip_norm) > limits.max_clip_norm:
         yield f"gradients clipped at {task.clip_norm}", f"limits.max_clip_norm is {limits.max_clip_norm:g}"
     if limits.require_augmentation and not task.augment:
         yield "training without augmentation", "limits.require_augmentation is true"

@@ -1,69 +1,43 @@
-"""A simulated hospital: a ClientApp that hands requests to a site and sends back its reply.
+"""Simulated hospitals behind Flower: a ClientApp that hands each message to its site's responder."""
 
-Whatever goes wrong, what leaves is a `Reason`; the text stays in this machine's log.
-"""
-
-import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
+from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from roiae.errors import Reason, RefusalError
-from roiae.site.answers import Site
-from roiae.wire.contract import Reply, Request, parse_task
-from roiae.wire.packing import pack, unpack
-from roiae.wire.upload import packed_reply
+from roiae.wire.contract import TASKS
+from roiae_client.answering.responder import HospitalDesk
+from roiae_client.flower.messages import answer
 
-CLIENT_APP_RAISED = 2  # Flower's code for an application's error
-log = logging.getLogger(__name__)
+PARTITION = "partition-id"  # Flower's key for which of the simulated nodes a context belongs to
+WHICH = "which"  # an engine's own query: which of the sites is this node?
+_QUERY = "query."
 
 
-def client_app(site_of: Callable[[Context], Site]) -> ClientApp:
-    """A ClientApp that answers every request of the contract, and says which site it is.
+def client_app(responder_of: Callable[[int], AbstractContextManager[HospitalDesk]]) -> ClientApp:
+    """A ClientApp that answers every request of the contract.
 
     Args:
-        site_of: the site that answers in a context; called for every message, so it should remember what it opened.
+        responder_of: opens the responder of the site in this place; called for every message.
     """
     app = ClientApp()
 
-    def answer(message: Message, context: Context) -> Message:
-        try:
-            request = read_request(message)
-            reply = packed_reply(request, site_of(context).answer(request))
-        except RefusalError as refusal:
-            log.warning("request refused: %s", refusal)
-            return Message(Error(CLIENT_APP_RAISED, refusal.reason), reply_to=message)
-        except Exception:
-            log.exception("request failed")
-            return Message(Error(CLIENT_APP_RAISED, Reason.SITE_FAILED), reply_to=message)
-        return Message(reply_record(reply), reply_to=message)
+    def respond(message: Message, context: Context) -> Message:
+        with responder_of(_place(context)) as responder:
+            return answer(responder, message)
 
-    def identify(message: Message, context: Context) -> Message:
-        return Message(RecordDict({"config": ConfigRecord({"site": site_of(context).name})}), reply_to=message)
+    def which(message: Message, context: Context) -> Message:
+        return Message(RecordDict({"config": ConfigRecord({"place": _place(context)})}), reply_to=message)
 
-    app.train()(answer)
-    app.evaluate()(answer)
-    for name in ("keys", "statistics", "probe", "scores"):
-        app.query(name)(answer)
-    app.query("identify")(identify)
+    app.train()(respond)
+    app.evaluate()(respond)
+    for kind in TASKS:
+        if kind.startswith(_QUERY):
+            app.query(kind.removeprefix(_QUERY))(respond)
+    app.query(WHICH)(which)
     return app
 
 
-def read_request(message: Message) -> Request:
-    content = message.content
-    task = parse_task(message.metadata.message_type, str(content.config_records["config"]["task"]))
-    return Request(task, unpack(content.array_records["arrays"]["packed"].data))
-
-
-def reply_record(reply: Reply, nonce: str = "") -> RecordDict:
-    """
-    Args:
-        nonce: as `pack` takes it.
-    """
-    return RecordDict(
-        {
-            "arrays": ArrayRecord({"packed": Array(*pack(reply.arrays, nonce))}),
-            "metrics": MetricRecord({**reply.metrics, "seconds": reply.seconds}),
-        }
-    )
+def _place(context: Context) -> int:
+    return int(context.node_config[PARTITION])

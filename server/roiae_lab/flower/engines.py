@@ -4,25 +4,29 @@ import importlib.util
 import os
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from roiae.errors import EngineError
-from roiae_server.flower.grid import GridTransport, LocalGrid
-from roiae_server.run.transport import Transport
+from roiae_client.answering.responder import HospitalDesk
+from roiae_lab.flower.client_app import PARTITION, WHICH, client_app
+from roiae_server.flower.grid import LocalGrid, MessageGrid
 
-PARTITION = "partition-id"  # Flower's key for which of the simulated nodes a context belongs to
 START_SECONDS = 60.0  # for Ray's nodes to register
 
+Over = Callable[[MessageGrid, Mapping[str, int]], None]  # is given a grid, and each site's node
 
-def run_local(app: ClientApp, sites: Sequence[str], run: Callable[[Transport], None]) -> None:
-    """Run with every site in this process; `app` tells them apart by `partition-id`, the place in `sites`."""
-    nodes = {site: index + 1 for index, site in enumerate(sites)}
-    grid = LocalGrid(app, {node: {PARTITION: node - 1} for node in nodes.values()})
-    run(GridTransport(grid, nodes, grid.size))
+
+def run_local(responders: Mapping[str, HospitalDesk], over: Over) -> None:
+    """Run with every site in this process."""
+    nodes = {site: place + 1 for place, site in enumerate(responders)}
+    in_place = list(responders.values())
+    app = client_app(lambda place: nullcontext(in_place[place]))
+    over(LocalGrid(app, {node: {PARTITION: node - 1} for node in nodes.values()}), nodes)
 
 
 def require_ray() -> None:
@@ -34,8 +38,11 @@ def require_ray() -> None:
         raise EngineError("--engine ray: Ray is not installed. Install it with `pip install roiae[ray]`.")
 
 
-def run_on_ray(app: ClientApp, sites: Sequence[str], threads: int, run: Callable[[Transport], None]) -> None:
+def run_on_ray(app: ClientApp, sites: Sequence[str], threads: int, over: Over) -> None:
     """Run with the sites in Ray workers of `threads` CPUs each, as many at once as the machine has CPUs for.
+
+    Args:
+        app: answers for the sites, each by its place among them.
 
     Raises:
         EngineError: Ray's nodes do not start.
@@ -49,7 +56,7 @@ def run_on_ray(app: ClientApp, sites: Sequence[str], threads: int, run: Callable
     @server.main()
     def main(grid: Grid, context: Context) -> None:
         try:
-            run(GridTransport(grid, _nodes_by_site(grid, sites)))
+            over(grid, _nodes_by_site(grid, sites))
         except Exception as error:  # raised again below: Flower would end the process with a traceback
             errors.append(error)
 
@@ -70,16 +77,16 @@ def run_on_ray(app: ClientApp, sites: Sequence[str], threads: int, run: Callable
 
 
 def _nodes_by_site(grid: Grid, sites: Sequence[str]) -> dict[str, int]:
-    """Ask each node which site it is: the engine numbers them as it likes."""
+    """Ask each node which of the sites it is: the engine numbers them as it likes."""
     deadline = time.monotonic() + START_SECONDS
     while len(nodes := list(grid.get_node_ids())) < len(sites):
         if time.monotonic() > deadline:
             raise EngineError(f"--engine ray: {len(nodes)} of {len(sites)} nodes after {START_SECONDS:.0f} s.")
         time.sleep(0.1)
-    ask = [Message(RecordDict(), dst_node_id=node, message_type="query.identify") for node in nodes]
+    ask = [Message(RecordDict(), dst_node_id=node, message_type=f"query.{WHICH}") for node in nodes]
     by_site = {}
     for reply in grid.send_and_receive(ask):
         if reply.has_error():
-            raise EngineError("--engine ray: a worker failed to open its site; its own log has the reason.")
-        by_site[str(reply.content.config_records["config"]["site"])] = reply.metadata.src_node_id
+            raise EngineError("--engine ray: a worker failed to start; its own log has the reason.")
+        by_site[sites[int(str(reply.content.config_records["config"]["place"]))]] = reply.metadata.src_node_id
     return by_site

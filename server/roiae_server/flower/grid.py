@@ -1,21 +1,18 @@
 """Exchanges over a Flower grid, and a grid that runs hospitals in this process."""
 
-import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol, cast
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.supercore.inflatable.inflatable_object import InflatableObject
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 from flwr.supercore.task_identity import TaskIdentity
 
-from roiae.errors import Reason, RefusalError
 from roiae.wire.border import peers_fault
-from roiae.wire.contract import Reply, Request
-from roiae.wire.packing import UNLIKE, pack, unpack
-from roiae_server.run.transport import Outcome
+from roiae.wire.contract import Reply
+from roiae.wire.packing import UNLIKE, unpack
 
 UNREADABLE = 1000  # code of an error, beside Flower's own: a reply has come that is none, or too large
 POLL_SECONDS = 0.05  # between looks for replies; a grid in this process is never empty-handed
@@ -35,38 +32,6 @@ class MessageGrid(Protocol):
         """Replies to these, those that are there; a mapping also says what the arrays of each can weigh, in bytes."""
 
 
-class GridTransport:
-    """The federation's transport over any Flower grid.
-
-    Args:
-        grid: connected to the sites' nodes.
-        nodes: the node of each site by name.
-        size: bytes of a message that has travelled.
-    """
-
-    def __init__(
-        self, grid: MessageGrid, nodes: Mapping[str, int], size: Callable[[Message], int] | None = None
-    ) -> None:
-        self._grid, self._nodes, self._size = grid, nodes, size or wire_bytes
-
-    def exchange(self, requests: Mapping[str, Request]) -> Iterator[Outcome]:
-        act_as_coordinator()
-        different = {id(request): request for request in requests.values()}  # mostly one for all sites
-        records = {key: request_record(request) for key, request in different.items()}
-        messages = {
-            site: Message(records[id(requests[site])], self._nodes[site], requests[site].kind)
-            for site in sorted(requests)
-        }
-        waiting = dict(zip(self._grid.push_messages(messages.values()), messages, strict=True))
-        while waiting:
-            arrived = list(self._grid.pull_messages(list(waiting)))
-            for message in arrived:
-                site = waiting.pop(message.metadata.reply_to_message_id)
-                yield _outcome(site, message, self._size(messages.pop(site)), self._size(message))
-            if waiting and not arrived:
-                time.sleep(POLL_SECONDS)
-
-
 class LocalGrid:
     """Hospitals in this process, one after the other; every message makes the wire's round trip.
 
@@ -79,7 +44,6 @@ class LocalGrid:
         self._app = app
         self._contexts = {node: _context(node, dict(config)) for node, config in node_configs.items()}
         self._queue: dict[str, Message] = {}
-        self._sizes: dict[str, int] = {}
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         pushed = []
@@ -99,13 +63,8 @@ class LocalGrid:
                 return [self._carry(reply)]
         return []
 
-    def size(self, message: Message) -> int:
-        """Bytes of a message that has travelled over this grid, said once."""
-        return self._sizes.pop(message.metadata.message_id)
-
     def _carry(self, message: Message) -> Message:
         contents = _wire_contents(message)
-        self._sizes[message.metadata.message_id] = sum(map(len, contents.values()))
         copy = inflate_object_from_contents(next(reversed(contents)), contents)
         assert isinstance(copy, Message)
         copy.metadata.__dict__["_message_id"] = message.metadata.message_id
@@ -134,17 +93,7 @@ def _context(node: int, config: dict[str, str | int]) -> Context:
     return Context(run_id=1, node_id=node, node_config={**config}, state=RecordDict(), run_config={})
 
 
-def request_record(request: Request) -> RecordDict:
-    """What a request's message carries."""
-    return RecordDict(
-        {
-            "arrays": ArrayRecord({"packed": Array(*pack(request.arrays))}),
-            "config": ConfigRecord({"task": request.task.model_dump_json()}),
-        }
-    )
-
-
-def read_reply(message: Message, nonce: str = "") -> Reply:
+def read_reply(message: Message, nonce: str) -> Reply:
     """
     Args:
         nonce: that the arrays were packed with.
@@ -163,13 +112,3 @@ def _double(value: object) -> float:
     if type(value) not in (int, float):
         raise TypeError(f"a metric is a {type(value).__name__}, where a number is expected")
     return float(cast(float, value))
-
-
-def _outcome(site: str, message: Message, bytes_out: int, bytes_in: int) -> Outcome:
-    if message.has_error():
-        known = {str(reason): reason for reason in Reason}
-        return Outcome(site, None, known.get(message.error.reason or "", Reason.SITE_FAILED), bytes_out, bytes_in)
-    try:
-        return Outcome(site, read_reply(message), None, bytes_out, bytes_in)
-    except RefusalError as refusal:
-        return Outcome(site, None, refusal.reason, bytes_out, bytes_in)

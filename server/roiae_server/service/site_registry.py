@@ -4,7 +4,6 @@ import json
 import logging
 import math
 import re
-import secrets
 import threading
 import time
 from collections.abc import Mapping
@@ -16,9 +15,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from roiae.errors import Reason
 from roiae.files import write_atomically
 from roiae.identity.keys import PublicKey, SiteKeys
-from roiae.identity.kit import PROTOCOL
-from roiae.wire.envelope import NO_LINES, ROIAE, Ask, Envelope
-from roiae.wire.signed_request import MOST_SECONDS
+from roiae.wire.envelope import NO_LINES, Ask, Envelope
+from roiae.wire.signed_request import new_ask
 from roiae_server.enrolment.coordinator_folder import HEARD, SITES, CoordinatorFolder
 from roiae_server.flower.superlink import Control, Node
 
@@ -95,19 +93,8 @@ class SiteDirectory:
         Args:
             seconds: for which the request is good.
         """
-        said, now = self._said(site), int(time.time())
-        return Ask(
-            site=site,
-            run=self._run,
-            request=request,
-            roiae=ROIAE,
-            protocol=PROTOCOL,
-            issued=now,
-            expires=now + min(MOST_SECONDS, max(1, math.ceil(seconds))),
-            nonce=secrets.token_hex(32),
-            acknowledged_lines=said.ledger_lines,
-            acknowledged_head=said.ledger_head,
-        )
+        said = self._said(site)
+        return new_ask(site, self._run, request, seconds, said.ledger_lines, said.ledger_head)
 
     def heard(self, site: str, envelope: Envelope) -> None:
         """Keep what a signed reply says, and its ledger head, if it is an answer.

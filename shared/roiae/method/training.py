@@ -30,7 +30,7 @@ from roiae.wire.contract import Arrays, TrainTask
 # there: one update then shows pixels (docs/PRIVACY.md). So what is small is dropped, far above an epsilon that is
 # smaller still. Of honest gradients that is one number in a hundred thousand.
 LEAST_GRADIENT, EPSILON = 1e-10, 1e-12
-# In such weights nearly every gradient number is below QUIET, from the first step on; in honest ones 3 of 1,000 at most.
+# In such weights nearly every gradient number is below QUIET, from the first step on; in honest ones 0.3 % at most.
 # An honest network can fall silent in its first round and wake again: in 2 of 84, for 3 of 33 and 7 of 30 steps.
 QUIET = 1e-8
 _LOOKED_AT = 8  # one step of so many, by chance, so that no weights can be made for those that are not; and the first
@@ -44,7 +44,9 @@ class Training:
     magnitudes: dict[str, float]  # g[t] = √(mean over steps of ‖∇θ Lt‖²) of each term by name; empty unless asked for
     frames: int  # seen, an epoch counting each once
     seconds: float
-    quiet: float  # share of a gradient that is below QUIET: of the first step, or the median of those looked at if larger
+    quiet: (
+        float  # share of a gradient that is below QUIET: of the first step, or the median of those looked at if larger
+    )
 
 
 def round_seed(seed: int, site: str, round_: int) -> int:

@@ -39,7 +39,8 @@ def _known_reason(reason: str) -> str:
     return reason
 
 
-Id = Annotated[str, Field(pattern=r"^[0-9A-Za-z_.:-]{1,64}$")]
+ID_PATTERN = r"^[0-9A-Za-z_.:-]{1,64}$"
+Id = Annotated[str, Field(pattern=ID_PATTERN)]
 Version = Annotated[str, Field(pattern=r"^[0-9A-Za-z.+!_-]{1,64}$")]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0, lt=2**63)]

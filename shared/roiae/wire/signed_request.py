@@ -3,6 +3,9 @@
 Nothing of a request is believed before the signature: not the site that it names, nor the ledger head, nor the run.
 """
 
+import math
+import secrets
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
@@ -11,16 +14,38 @@ from pydantic import ValidationError
 
 from roiae.errors import Reason, RefusalError
 from roiae.identity.keys import PrivateKey, sign, verify
+from roiae.identity.kit import PROTOCOL
 from roiae.identity.request_key import RequestCertificate
 from roiae.text import problems
 from roiae.wire.contract import Arrays
-from roiae.wire.envelope import Ask, Record, arrays_bytes, note_bytes, text_bytes
+from roiae.wire.envelope import ROIAE, Ask, Record, arrays_bytes, note_bytes, text_bytes
 
 CLOCK_SECONDS = 300  # by which two clocks may differ, as in Flower's node authentication
 MOST_SECONDS = 86_400  # that a request may be good for: the longest `federation.deadline`
 
 _DOMAIN = b"roiae request"  # no other message that is signed begins so
 _TASK, _CERTIFICATE, _SIGNATURE = "task", "certificate", "signature"
+
+
+def new_ask(site: str, run: str, request: str, seconds: float, lines: int, head: str) -> Ask:
+    """
+    Args:
+        seconds: for which the request is good; a day at most.
+        lines, head: of the site's ledger, as its latest answer had them.
+    """
+    now = int(time.time())
+    return Ask(
+        site=site,
+        run=run,
+        request=request,
+        roiae=ROIAE,
+        protocol=PROTOCOL,
+        issued=now,
+        expires=now + min(MOST_SECONDS, max(1, math.ceil(seconds))),
+        nonce=secrets.token_hex(32),
+        acknowledged_lines=lines,
+        acknowledged_head=head,
+    )
 
 
 class SignedAsk(NamedTuple):

@@ -17,7 +17,7 @@ from roiae.wire.packing import pack
 from roiae.wire.signed_request import content_bytes
 from roiae_client.answering.ledger import Ledger
 from roiae_client.answering.responder import HospitalDesk
-from roiae_client.flower.executor import answer
+from roiae_client.flower.messages import answer
 from roiae_client.folder.site_config import SiteConfig
 from roiae_server.flower.grid import _wire_contents, act_as_coordinator, read_reply
 from tests.client.conftest import read

@@ -1,39 +1,62 @@
 """Real sites behind Flower's wire, in this process."""
 
 from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from pytorch_msssim import ms_ssim
 
-from roiae.config import Role, StrategyConfig
+from roiae.config import Role, StrategyConfig, build_config, merge, parse_override
 from roiae.data.site_data import FrameSet
 from roiae.errors import Reason
 from roiae.method.model import Autoencoder
-from roiae.method.training import load_arrays
+from roiae.method.training import initial_arrays, load_arrays
 from roiae.site.answers import NO_GUARD, Guard, Site
 from roiae.wire.contract import NUM_EXAMPLES, Arrays, KeysTask, Reply, Request, TrainTask
 from roiae.wire.upload import unpacked
-from roiae_lab.flower.client_app import client_app
-from roiae_lab.flower.engines import PARTITION, run_local
+from roiae_lab.simulated_federation import SimulatedFederation
 from roiae_server.flower.aggregation import FlowerAggregator
+from roiae_server.run.run_folder import RunFolder, RunState
 from roiae_server.run.transport import Outcome, Transport
 from tests.conftest import MODEL
 
+# Settings that hospitals as shipped refuse, so that nothing here is bounded.
+UNBOUNDED = ("train.optimizer=sgd", "minimum.frames=1", "minimum.subjects=1")
+Exchange = Callable[[list[Site], Request], dict[str, Outcome]]
 
-def exchange(sites: list[Site], request: Request) -> dict[str, Outcome]:
-    outcomes: dict[str, Outcome] = {}
 
-    def run(transport: Transport) -> None:
-        outcomes.update({o.site: o for o in transport.exchange({site.name: request for site in sites})})
+@pytest.fixture
+def initial() -> Arrays:
+    """Of the run that `train_task` is of: others do not begin one."""
+    return initial_arrays(MODEL, 0)
 
-    run_local(client_app(lambda context: sites[int(context.node_config[PARTITION])]), [s.name for s in sites], run)
-    return outcomes
+
+@pytest.fixture
+def exchange(tmp_path: Path) -> Exchange:
+    """Asks sites as a simulation does that puts no limit on them."""
+
+    def ask(sites: list[Site], request: Request) -> dict[str, Outcome]:
+        outcomes: dict[str, Outcome] = {}
+        config = build_config(
+            merge(*map(parse_override, ("train.optimizer=sgd", "minimum.frames=1", "minimum.subjects=1")))
+        )
+        run = RunFolder.create(tmp_path / "run", config, RunState({site.name: site.role for site in sites}, {}, {}))
+
+        def over(transport: Transport) -> None:
+            outcomes.update({o.site: o for o in transport.exchange({site.name: request for site in sites})})
+
+        with closing(run):
+            SimulatedFederation(run).locally(sites, over)
+        return outcomes
+
+    return ask
 
 
 def test_a_reply_crosses_the_wire_unchanged(
-    make_site: Callable[..., Site], initial: Arrays, train_task: TrainTask
+    exchange: Exchange, make_site: Callable[..., Site], initial: Arrays, train_task: TrainTask
 ) -> None:
     site, request = make_site("a"), Request(train_task, initial)
 
@@ -51,7 +74,7 @@ def test_a_reply_crosses_the_wire_unchanged(
     assert size < outcome.bytes_in < size * 1.1
 
 
-def test_a_shift_query_crosses_the_wire_unchanged(make_site: Callable[..., Site]) -> None:
+def test_a_shift_query_crosses_the_wire_unchanged(exchange: Exchange, make_site: Callable[..., Site]) -> None:
     """Numbers without a dimension, float64 and bytes among its arrays."""
 
     class Desk(Site):
@@ -73,7 +96,11 @@ def test_a_shift_query_crosses_the_wire_unchanged(make_site: Callable[..., Site]
 
 
 def test_a_refusal_and_a_crash_leave_as_a_reason_and_nothing_else(
-    make_site: Callable[..., Site], initial: Arrays, train_task: TrainTask, caplog: pytest.LogCaptureFixture
+    exchange: Exchange,
+    make_site: Callable[..., Site],
+    initial: Arrays,
+    train_task: TrainTask,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     secret = "patient-jane-doe.png"
     held_out, broken = make_site("held", role=Role.HELD_OUT), make_site("broken")
@@ -90,7 +117,9 @@ def test_a_refusal_and_a_crash_leave_as_a_reason_and_nothing_else(
     assert secret in caplog.text  # the hospital's own log has it
 
 
-def test_magnitudes_cross_the_wire(make_site: Callable[..., Site], initial: Arrays, train_task: TrainTask) -> None:
+def test_magnitudes_cross_the_wire(
+    exchange: Exchange, make_site: Callable[..., Site], initial: Arrays, train_task: TrainTask
+) -> None:
     task = train_task.model_copy(update={"measure": True})
 
     reply = exchange([make_site("a")], Request(task, initial))["a"].reply
@@ -100,7 +129,7 @@ def test_magnitudes_cross_the_wire(make_site: Callable[..., Site], initial: Arra
 
 
 def test_one_federated_step_equals_one_pooled_step(
-    make_site: Callable[..., Site], initial: Arrays, train_task: TrainTask
+    exchange: Exchange, make_site: Callable[..., Site], initial: Arrays, train_task: TrainTask
 ) -> None:
     """FedAvg of one full-batch SGD step a site is one step on the pooled frames; the pooled step is plain PyTorch."""
     sites = [make_site("a", train=5), make_site("b", train=3)]
@@ -124,7 +153,7 @@ def test_one_federated_step_equals_one_pooled_step(
 
 
 def test_a_half_precision_update_takes_half_the_bytes_and_arrives_nearly_the_same(
-    make_site: Callable[..., Site], initial: Arrays, train_task: TrainTask
+    exchange: Exchange, make_site: Callable[..., Site], initial: Arrays, train_task: TrainTask
 ) -> None:
     site, task = make_site("a"), train_task.model_copy(update={"upload": "float16"})
 
