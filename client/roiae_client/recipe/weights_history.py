@@ -1,9 +1,9 @@
 """Which weights follow from what this site has seen of a run; others are refused before they are trained on.
 
-The first that a site trains on lie within a round of the run's own initialisation. Later ones follow if it has trained on
-them in the run, or site.yaml names them, or they lie as near to earlier ones as clipped updates can have moved them; and
-then only if they reconstruct the site's own validation frames about as well as the best before them. docs/HOSPITAL.md says what to do where honest
-weights are refused: after a restore, or a long absence.
+The first that a site trains on lie within a round of the run's own initialisation. Later ones follow if it has
+trained on them in the run, or site.yaml names them, or they lie as near to earlier ones as clipped updates can have
+moved them; and then only if they reconstruct the site's own validation frames about as well as the best before them.
+docs/HOSPITAL.md says what to do where honest weights are refused: after a restore, or a long absence.
 """
 
 import math
@@ -137,7 +137,7 @@ class WeightsHistory:
 
     def _nearest(self, received: Received, course: Course) -> Anchor | str:
         """The weights that these lie nearest to, measured by the bound; what is wrong where that is too far."""
-        none = "lie farther than a round from the run's own initialisation, and this site knows no other of this run"
+        none = "lie farther than a round from the run's own initialisation, and this site has trained on none of it"
         if not received.trained and not course.recipe:
             return none
         found = []
