@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -90,14 +90,19 @@ def train_branch(path: Path, config: RunConfig, sites: list[Site], phase1: Array
     )
     with closing(RunFolder.open(path) or RunFolder.create(path, config, state)) as run:
         run.save_arrays(MODEL_FILES["phase1"], phase1)
-        federate(run, sites, [], "local", console, _training_steps(config))
+        federate(run, _of_this_run(path, sites), [], "local", console, _training_steps(config))
 
 
 def train_alone(path: Path, config: RunConfig, site: Site, console: Console) -> None:
     """Both phases and the calibration at one site: its weights after a round are the next round's."""
     state = RunState({site.name: site.role}, fingerprints([site]), installed_versions())
     with closing(RunFolder.open(path) or RunFolder.create(path, config, state)) as run:
-        federate(run, [site], [], "local", console, _training_steps(config), quorum=1)
+        federate(run, _of_this_run(path, [site]), [], "local", console, _training_steps(config), quorum=1)
+
+
+def _of_this_run(path: Path, sites: Iterable[Site]) -> list[Site]:
+    """The sites as they begin a run: none has answered anything about weights that another run has trained as well."""
+    return [replace(site, state=path / "sites" / site.name) for site in sites]
 
 
 def fingerprints(sites: Iterable[Site]) -> dict[str, str]:
