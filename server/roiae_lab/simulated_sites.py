@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from roiae.config import Role, RunConfig
+from roiae.console.terminal import say
 from roiae.data.phantom import SCANNERS, write_hospital
 from roiae.data.site_data import default_cache_dir, find_sites
 from roiae.errors import ConfigError
@@ -81,7 +82,7 @@ def _phantoms(config: RunConfig, cache_dir: Path, console: Console) -> dict[str,
         name = f"phantom-{index + 1:0{width}d}"
         folder = cache_dir / "phantoms" / f"v{version('roiae')}-{config.seed}-{config.phantom.subjects}-{index + 1}"
         if not folder.exists():
-            console.print(f"drawing {config.phantom.subjects} frames of {name} ({scanner.name})", highlight=False)
+            say(f"drawing {config.phantom.subjects} frames of {name} ({scanner.name})", console)
             folder.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=folder.parent) as partial:
                 drawn = Path(partial) / "site"
@@ -111,12 +112,12 @@ def open_sites(folders: list[SiteFolder], console: Console) -> list[Site]:
 
             site = folder.open(on_frame)
         data = site.data
-        console.print(
+        say(
             f"{site.name}, {site.role}: {len(data.train)} training and {len(data.validation)} validation frames"
             + (f", {len(data.set_aside)} set aside" if data.set_aside else ""),
-            highlight=False,
+            console,
         )
         for bad in data.set_aside:
-            console.print(f"  line {bad.line}: {bad.reason}", highlight=False, markup=False)
+            say(f"  line {bad.line}: {bad.reason}", console)
         sites.append(site)
     return sites

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from rich.console import Console
 
 from roiae.config import Role, build_config, differences
+from roiae.console.terminal import say
 from roiae.errors import RunFolderError
 from roiae.files import write_atomically
 from roiae.method.hardware import resolve
@@ -75,7 +76,7 @@ def _rotate(asked: Simulation, console: Console) -> None:
         raise RunFolderError(f"{asked.out}: is one run, not a folder of runs. Give --out another folder.")
     shifts = {}
     for holdout in hospital_folders(asked.data, build_config(asked.settings), console):
-        console.print(f"held out: {holdout}", highlight=False)
+        say(f"held out: {holdout}", console)
         shifts[holdout] = _simulate(replace(asked, holdout=holdout, out=asked.out / holdout), console)
     console.print(rotation_table(shifts))
 
@@ -93,7 +94,7 @@ def _simulate(asked: Simulation, console: Console) -> Mapping[str, Any]:
             federate(run, sites, folders, asked.engine, console)
         shift = _show(run, sites, console)
         if asked.tensorboard:
-            console.print(f"tensorboard --logdir {write_events(run)}", highlight=False, soft_wrap=True)
+            say(f"tensorboard --logdir {write_events(run)}", console)
         return shift
     finally:
         if run:
@@ -205,11 +206,11 @@ def _show(run: RunFolder, sites: list[Site], console: Console) -> Mapping[str, A
         weights = {ARM_NAMES[arm]: run.load_arrays(MODEL_FILES[arm]) for arm in arms}
         write_atomically(picture, reconstructions_png(sites, run.config.model, weights))
     console.print(quality_table(run.state.quality, run.state.sites))
-    console.print(weights_line(run), highlight=False, soft_wrap=True)
-    console.print(f"picture: {picture}", highlight=False, soft_wrap=True)
+    say(weights_line(run), console)
+    say(f"picture: {picture}", console)
     shift = show_shift(run, sites, console)
     report = write_simulation_report(run, picture)
-    console.print(f"report: {report}", highlight=False, soft_wrap=True)
+    say(f"report: {report}", console)
     return shift
 
 
@@ -222,5 +223,5 @@ def show_shift(run: RunFolder, sites: list[Site], console: Console) -> Mapping[s
         write_atomically(picture, shift_png(run.read_json(SHIFT)))
     shift: Mapping[str, Any] = run.read_json(SHIFT)
     console.print(shift_table(shift))
-    console.print(f"picture: {picture}", highlight=False, soft_wrap=True)
+    say(f"picture: {picture}", console)
     return shift

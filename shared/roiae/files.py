@@ -1,5 +1,6 @@
 """Writing a file so that a reader, or a machine that lost power, never finds half of it."""
 
+import json
 import os
 from pathlib import Path
 
@@ -13,6 +14,15 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
     temporary.replace(path)
     _sync(path.parent)
+
+
+def write_json(path: Path, content: object) -> None:
+    """As `write_atomically`.
+
+    Raises:
+        ValueError: it holds NaN or infinity, which JSON does not have.
+    """
+    write_atomically(path, json.dumps(content, indent=2, allow_nan=False).encode() + b"\n")
 
 
 def write_private(path: Path, content: bytes) -> None:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from roiae.errors import LedgerError, ServiceError, SetupError
-from roiae.files import write_atomically
+from roiae.files import write_json
 from roiae.wire.envelope import NO_LINES
 from roiae_client.recipe.spending import NOTHING_READ, Asked, Spending
 
@@ -198,7 +198,7 @@ class Ledger:
         if not self._has(seen):
             return False
         if seen.lines > self._acknowledged.lines:
-            write_atomically(_beside(self._path), json.dumps(seen).encode() + b"\n")
+            write_json(_beside(self._path), seen)
             self._acknowledged = seen
         return True
 

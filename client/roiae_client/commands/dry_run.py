@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from roiae.config import Role, RunConfig, flatten
+from roiae.console.terminal import say
 from roiae.identity.kit import PROTOCOL
 from roiae.identity.request_key import RequestCertificate
 from roiae.method.calibration import EQUAL
@@ -88,7 +89,7 @@ def dry_run(config: SiteConfig, open_site: Callable[[int, SiteConfig], Site], co
         table.add_row(line.kind, _left(line), f"{line.bytes:,}", f"{norm:.4g}" if line.arrays else "")
     console.print(table)
     _print_limits(console, config.limits)
-    console.print("Nothing was sent. Every request that `limits.requests` does not name is refused.", highlight=False)
+    say("Nothing was sent. Every request that `limits.requests` does not name is refused.", console)
 
 
 def _print_limits(console: Console, limits: Limits) -> None:
@@ -100,7 +101,7 @@ def _print_limits(console: Console, limits: Limits) -> None:
     console.print()
     console.print(table)
     for sentence in loosened(limits):
-        console.print(f"Loosened: {sentence}", highlight=False, markup=False, soft_wrap=True)
+        say(f"Loosened: {sentence}", console)
     console.print()
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from roiae.console.terminal import say
 from roiae.errors import ServiceError
 
 Folder = Annotated[Path, typer.Argument(help="The hospital's folder, made by `init`.")]
@@ -74,7 +75,7 @@ def pause(
         else f"Paused. A request in hand is still answered; after it nothing leaves until "
         f"`roiae-client pause {folder} --off`."
     )
-    Console().print(text, highlight=False, soft_wrap=True)
+    say(text)
 
 
 def withdraw(
@@ -90,4 +91,4 @@ def withdraw(
     if not yes:
         typer.confirm(f"Take {hospital.config.name} out of the federation for good?", abort=True)
     ServiceState(hospital.state).withdraw()
-    Console().print(left_in_the_model(hospital), highlight=False, soft_wrap=True)
+    say(left_in_the_model(hospital))

@@ -4,6 +4,7 @@ import time
 
 from rich.console import Console
 
+from roiae.console.terminal import say
 from roiae.identity.certificates import days_left
 from roiae_client.answering.ledger import LedgerReader, Line
 from roiae_client.folder.hospital_folder import ClientFolder
@@ -35,7 +36,7 @@ def show_status(folder: ClientFolder, console: Console) -> None:
         f"{_coordinators_certificate(folder)}",
     ]
     for text in said:
-        console.print(text, highlight=False, soft_wrap=True)
+        say(text, console)
 
 
 def left_in_the_model(folder: ClientFolder) -> str:

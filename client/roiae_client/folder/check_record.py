@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 
 from roiae.errors import DataError
-from roiae.files import write_atomically
+from roiae.files import write_json
 
 RECORD = "check.json"
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ def record_check(client_folder: Path, fingerprint: str | None) -> None:
     """
     path = client_folder / RECORD
     try:
-        write_atomically(path, json.dumps({"fingerprint": fingerprint}).encode())
+        write_json(path, {"fingerprint": fingerprint})
     except OSError as error:
         raise DataError(
             f"{path}: cannot be written ({error.strerror}). Make the client folder yours to write."

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from roiae.files import write_atomically
+from roiae.files import write_json
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class ServiceState:
         """For `status`; a disk that is full keeps nobody from answering."""
         content = {"request": request, "done": done, "time": time.time()}
         try:
-            write_atomically(self._activity, json.dumps(content).encode() + b"\n")
+            write_json(self._activity, content)
         except OSError as error:
             log.warning("%s cannot be written (%s)", self._activity, error.strerror)
 

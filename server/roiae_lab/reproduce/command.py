@@ -1,6 +1,5 @@
 """`roiae-server reproduce`: begin the experiment or take it up, then show what it says of the paper's claims."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,8 +9,9 @@ from filelock import FileLock
 from rich.console import Console
 
 from roiae.config import RunConfig, build_config, differences, merge, read_settings
+from roiae.console.terminal import say
 from roiae.errors import ConfigError, RunFolderError
-from roiae.files import write_atomically
+from roiae.files import write_atomically, write_json
 from roiae.method.hardware import resolve
 from roiae.site.answers import Site
 from roiae_lab.reproduce.arms import parse_arms
@@ -66,7 +66,7 @@ def _conclude(
     """Score what is not scored yet, judge, write, show."""
     results: dict[str, list[Result]] = {}
     for protocol in protocols:
-        console.print(f"scoring: seed {protocol.config.seed}, {protocol.holdout} held out", highlight=False)
+        say(f"scoring: seed {protocol.config.seed}, {protocol.holdout} held out", console)
         results.setdefault(protocol.holdout, []).append(gather(protocol, arms))
     judgements = [judge(claim, results) for claim in CLAIMS]
     sections = all_tables(results, judgements)
@@ -88,13 +88,13 @@ def _conclude(
         "results": [asdict(result) for of in results.values() for result in of],
         "claims": [judgement.to_json() for judgement in judgements],
     }
-    write_atomically(out / JSON, json.dumps(content, indent=2).encode() + b"\n")
+    write_json(out / JSON, content)
     write_atomically(out / MARKDOWN, "\n".join(table.to_markdown() for table in tables).encode())
     write_atomically(out / HTML, experiment_page(ran, results, judgements, sections))
     for table in tables:
         console.print(table.to_rich())
     for name in (HTML, JSON, MARKDOWN):
-        console.print(f"written: {out / name}", highlight=False, soft_wrap=True)
+        say(f"written: {out / name}", console)
 
 
 def _config(asked: Reproduction) -> RunConfig:

@@ -9,7 +9,7 @@ from typing import Any
 
 from roiae.config import Role, RunConfig
 from roiae.errors import RunFolderError
-from roiae.files import write_atomically
+from roiae.files import write_json
 from roiae.method.metrics import Evaluation
 from roiae.site.answers import Site
 from roiae.wire.contract import SHIFT_ARMS, EvaluateTask, Request
@@ -72,7 +72,7 @@ def _scores(protocol: Protocol, models: Mapping[str, tuple[Training, Model]]) ->
     for name, (training, model) in models.items():
         if name not in kept:
             kept[name] = score(load_model(training.path, model.arm), model.sites, protocol.config)
-            write_atomically(path, json.dumps(kept, indent=2).encode() + b"\n")
+            write_json(path, kept)
     return {name: kept[name] for name in models}
 
 

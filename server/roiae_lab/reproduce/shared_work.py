@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
+from roiae.console.terminal import say
 from roiae.errors import ServiceError
 from roiae_lab.reproduce.model_run import Training
 from roiae_server.report.words import duration
@@ -26,7 +27,7 @@ class Work:
     def __init__(self, trainings: Sequence[Training], measure: Callable[[], float], console: Console) -> None:
         self._left = [training for training in trainings if not _is_done(training)]
         self._of, self._console = len(trainings), console
-        console.print(f"{self._of} trainings, {self._of - len(self._left)} of them done", highlight=False)
+        say(f"{self._of} trainings, {self._of - len(self._left)} of them done", console)
         self._pace = measure() if self._left else 0.0
         self._steps, self._seconds = 0, 0.0  # of this process
 
@@ -62,12 +63,9 @@ class Work:
     def _announce(self, training: Training) -> None:
         steps = sum(later.steps for later in self._left)
         seconds = self._pace * steps
-        self._console.print(
-            f"training {self._of - len(self._left) + 1} of {self._of}: {training.name}; "
-            f"{steps} optimiser steps left, {'less than a minute' if seconds < 60 else f'about {duration(seconds)}'}",
-            highlight=False,
-            soft_wrap=True,
-        )
+        left = "less than a minute" if seconds < 60 else f"about {duration(seconds)}"
+        place = f"training {self._of - len(self._left) + 1} of {self._of}"
+        say(f"{place}: {training.name}; {steps} optimiser steps left, {left}", self._console)
 
 
 def _is_done(training: Training) -> bool:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from roiae.console.terminal import say
 from roiae.errors import ConfigError
 from roiae.identity.kit import NAME_PATTERN
 
@@ -36,9 +37,7 @@ def start(
         raise ConfigError(f"--run {run}: small letters, digits and hyphens make a name.")
     code = serve_run(coordinator, run, serve)
     if code == 0:
-        Console().print(
-            f"Done. Next: roiae-server report {shlex.quote(str(folder))} --run {run}", highlight=False, soft_wrap=True
-        )
+        say(f"Done. Next: roiae-server report {shlex.quote(str(folder))} --run {run}")
     raise typer.Exit(code)
 
 
@@ -85,4 +84,4 @@ def stop(folder: Folder) -> None:
     coordinator = CoordinatorFolder.open(folder)
     stopped = end(coordinator)
     text = f"Stopped. `{start_again(coordinator)}` goes on." if stopped else "Nothing is running here."
-    Console().print(text, highlight=False, soft_wrap=True)
+    say(text)

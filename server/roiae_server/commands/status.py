@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from roiae.console.terminal import say
 from roiae.errors import RunFolderError, ServiceError
 from roiae.files import write_atomically
 from roiae.identity.certificates import days_left
@@ -55,11 +56,11 @@ def show_status(folder: CoordinatorFolder, console: Console) -> None:
     """The service, the run, and a row a hospital."""
     said = read_status(folder)
     served = said is not None and time.time() - said["updated"] <= STALE_SECONDS
-    console.print(f"service: {'up' if served else 'not running'}, {_address(folder)}", highlight=False, soft_wrap=True)
+    say(f"service: {'up' if served else 'not running'}, {_address(folder)}", console)
     if said:
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(said["since"]))
         doing = f"{said['state']} {said['step']}".strip()
-        console.print(f"run {said['run']}: {doing}, since {since}", highlight=False, soft_wrap=True)
+        say(f"run {said['run']}: {doing}, since {since}", console)
     console.print(_sites_table(folder, said or {"sites": {}}, served))
 
 
@@ -90,9 +91,9 @@ def show_report(folder: CoordinatorFolder, name: str, console: Console, tensorbo
         console.print(_participation_table(run.read_json(PARTICIPATION)))
         report = write_real_report(run)
         for text in (weights_line(run), f"picture: {picture}", f"report: {report}"):
-            console.print(text, highlight=False, soft_wrap=True)
+            say(text, console)
         if tensorboard:
-            console.print(f"tensorboard --logdir {write_events(run)}", highlight=False, soft_wrap=True)
+            say(f"tensorboard --logdir {write_events(run)}", console)
     finally:
         run.close()
 

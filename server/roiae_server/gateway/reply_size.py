@@ -3,14 +3,14 @@
 import json
 from pathlib import Path
 
-from roiae.files import write_atomically
+from roiae.files import write_json
 from roiae_server.gateway.settings import REPLY_BYTES
 
 REPLY = "reply.json"  # in the coordinator's superlink/
 
 
 def write_reply_size(superlink: Path, size: int) -> None:
-    write_atomically(superlink / REPLY, json.dumps({"bytes": size}).encode() + b"\n")
+    write_json(superlink / REPLY, {"bytes": size})
 
 
 class ReplySize:

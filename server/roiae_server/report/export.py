@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib.util
-import json
 import logging
 import tempfile
 import warnings
@@ -18,8 +17,9 @@ from rich.console import Console
 from safetensors.numpy import save
 from torch import Tensor, nn
 
+from roiae.console.terminal import say
 from roiae.errors import EngineError, RunFolderError
-from roiae.files import write_atomically
+from roiae.files import write_atomically, write_json
 from roiae.method.exported import SETTINGS, WEIGHTS
 from roiae.method.model import Autoencoder
 from roiae.method.training import load_arrays
@@ -59,8 +59,8 @@ def export(run_path: Path, to: Path, console: Console) -> None:
         ) from error
     finally:
         run.close()
-    console.print(f"model.onnx differs from PyTorch by {worst:.1g} at most", highlight=False, soft_wrap=True)
-    console.print(f"Done. Read {to / 'MODEL_CARD.md'} before you hand the folder on.", highlight=False, soft_wrap=True)
+    say(f"model.onnx differs from PyTorch by {worst:.1g} at most", console)
+    say(f"Done. Read {to / 'MODEL_CARD.md'} before you hand the folder on.", console)
 
 
 def _finished(path: Path) -> RunFolder:
@@ -83,7 +83,7 @@ def _fill(folder: Path, run: RunFolder) -> float:
     write_atomically(folder / ONNX, to_onnx(model, run.config.model.image_size))
     worst = _difference(model, folder / ONNX, run.config.model.image_size)
     settings = _settings(run, {name: (folder / name).read_bytes() for name in (WEIGHTS, ONNX)})
-    write_atomically(folder / SETTINGS, json.dumps(settings, indent=2).encode() + b"\n")
+    write_json(folder / SETTINGS, settings)
     example = files("roiae_server.report") / "templates" / "example.py.txt"
     write_atomically(folder / "example.py", example.read_bytes())
     write_atomically(folder / "MODEL_CARD.md", model_card(facts))

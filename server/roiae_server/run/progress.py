@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from roiae.config import RunConfig
+from roiae.console.terminal import say
 from roiae_server.run.federation import Line
 from roiae_server.run.plan import Step, phase_of, plan
 
@@ -55,7 +56,7 @@ class RunProgress:
         self._bar.update(self._task, completed=self._done, left=left)
         if not self._console.is_terminal:
             text = "; ".join([*(_site(line) for line in self._lines), left or "done"])
-            self._console.print(f"{title(step, self._config)}: {text}", highlight=False, soft_wrap=True)
+            say(f"{title(step, self._config)}: {text}", self._console)
 
     def _left(self) -> float:
         """Seconds, at the pace so far."""

@@ -21,7 +21,7 @@ from safetensors.numpy import load_file, save
 
 from roiae.config import Role, RunConfig, build_config, read_settings
 from roiae.errors import RoiaeError, RunFolderError, ServiceError
-from roiae.files import write_atomically
+from roiae.files import write_atomically, write_json
 from roiae.wire.contract import Arrays
 
 CONFIG, STATE, ROUNDS, LOCK, CHECKPOINTS = "config.yaml", "state.json", "rounds.jsonl", ".lock", "checkpoints"
@@ -167,7 +167,7 @@ class RunFolder:
             ) from error
 
     def write_json(self, name: str, content: Any) -> None:
-        write_atomically(self.path / name, json.dumps(content, indent=2, allow_nan=False).encode() + b"\n")
+        write_json(self.path / name, content)
 
     def read_json(self, name: str) -> Any:
         """

@@ -1,6 +1,5 @@
 """What `status` shows: `status.json` in the coordinator's folder, kept up by the working process."""
 
-import json
 import logging
 import os
 import threading
@@ -10,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from roiae.files import write_atomically
+from roiae.files import write_json
 from roiae_server.enrolment.coordinator_folder import CoordinatorFolder
 from roiae_server.run.federation import Line
 from roiae_server.run.participation import participation
@@ -114,4 +113,4 @@ class Board:
                 "updated": time.time(),
                 "sites": sites,
             }
-            write_atomically(self._folder.path / STATUS, json.dumps(content, indent=2).encode() + b"\n")
+            write_json(self._folder.path / STATUS, content)

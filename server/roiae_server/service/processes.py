@@ -1,6 +1,5 @@
 """`roiae-server start`: keeps the SuperLink, the gateway before it and the working process up until the run is done."""
 
-import json
 import os
 import signal
 import socket
@@ -10,7 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from roiae.errors import ServiceError, SetupError
-from roiae.files import write_atomically
+from roiae.files import write_atomically, write_json
 from roiae.identity.certificates import days_left
 from roiae.process.service import new_secret, only_one, socket_folder
 from roiae.process.supervisor import STOP_SECONDS, Service, Supervisor
@@ -86,7 +85,7 @@ def _services(folder: CoordinatorFolder, run: str, serve: bool, socket: Path) ->
         "folder": str(folder.path.resolve()),
         "upstream": str(socket),
     }
-    write_atomically(settings, json.dumps(door, indent=2).encode() + b"\n")
+    write_json(settings, door)
     environment = {
         "FLWR_HOME": str((folder.superlink / "flwr").resolve()),
         "FLWR_TELEMETRY_ENABLED": "0",

@@ -13,7 +13,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from roiae.errors import Reason
-from roiae.files import write_atomically
+from roiae.files import write_json
 from roiae.identity.keys import PublicKey, SiteKeys
 from roiae.wire.envelope import NO_LINES, Ask, Envelope
 from roiae.wire.signed_request import new_ask
@@ -123,7 +123,7 @@ class SiteDirectory:
     def _keep(self, site: str, said: Heard) -> None:
         self._heard[site] = said
         content = {name: asdict(one) for name, one in sorted(self._heard.items())}
-        write_atomically(self._folder.path / HEARD, json.dumps(content, indent=2).encode() + b"\n")
+        write_json(self._folder.path / HEARD, content)
 
     def _said(self, site: str) -> Heard:
         """What was heard since the site has its present keys."""

@@ -1,0 +1,13 @@
+"""How a command prints to a terminal."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def say(text: str, console: "Console | None" = None) -> None:
+    """A line as it is: not coloured by its words, no markup read in it, and not wrapped."""
+    from rich.console import Console
+
+    (console or Console()).print(text, highlight=False, markup=False, soft_wrap=True)
