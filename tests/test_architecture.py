@@ -47,6 +47,11 @@ def test_client_and_server_meet_in_the_lab_alone() -> None:
     assert files_that_import("roiae_server", "roiae_client") == set()
 
 
+@pytest.mark.parametrize("package", sorted(PACKAGES))
+def test_nothing_that_is_installed_draws_with_matplotlib(package: str) -> None:
+    assert files_that_import(package, "matplotlib") == set()
+
+
 def test_the_coordinators_command_alone_opens_the_lab() -> None:
     assert files_that_import("roiae_client", "roiae_lab") == set()
     assert files_that_import("roiae_server", "roiae_lab") == {"cli.py"}

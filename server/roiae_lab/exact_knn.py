@@ -10,7 +10,7 @@ from roiae.shift.detection import auroc
 from roiae.shift.knn import exact_knn_scores
 from roiae.shift.latents import encode, encoder_arrays, load_encoder
 from roiae.site.answers import Site
-from roiae.wire.contract import Arrays
+from roiae.wire.contract import SHIFT_ARMS, Arrays
 
 
 def exact_auroc(sites: Sequence[Site], sources: Sequence[str], arrays: Arrays, config: RunConfig) -> float:
@@ -29,6 +29,11 @@ def exact_auroc(sites: Sequence[Site], sources: Sequence[str], arrays: Arrays, c
     far = np.concatenate([encode(model, split, batch) for split in (held_out.data.train, held_out.data.validation)])
     scores = [exact_knn_scores(frames, training, config.shift.k) for frames in (near, far)]
     return auroc(*scores)
+
+
+def has_exact_knn(shift: Mapping[str, Any]) -> bool:
+    """Whether the exact figure stands beside every k-NN figure of `shift.json`."""
+    return all("exact_auroc" in shift[arm]["knn"] for arm in SHIFT_ARMS if "auroc" in shift[arm]["knn"])
 
 
 def with_exact_knn(

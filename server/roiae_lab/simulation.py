@@ -19,13 +19,12 @@ from roiae.method.hardware import resolve
 from roiae.method.training import initial_arrays
 from roiae.site.answers import Site, SiteFolder
 from roiae.wire.contract import SHIFT_ARMS, Arrays
-from roiae_lab.exact_knn import with_exact_knn
+from roiae_lab.exact_knn import has_exact_knn, with_exact_knn
 from roiae_lab.flower.engines import require_ray
 from roiae_lab.reconstructions import reconstructions_png
 from roiae_lab.simulated_federation import SimulatedFederation
 from roiae_lab.simulated_sites import find_hospitals, hospital_folders, open_sites
 from roiae_server.flower.aggregation import FlowerAggregator
-from roiae_server.report.shift_picture import shift_png
 from roiae_server.report.tables import ARM_NAMES, quality_table, rotation_table, shift_table, weights_line
 from roiae_server.report.tensorboard import require_tensorboard, write_events
 from roiae_server.report.write import write_simulation_report
@@ -215,13 +214,11 @@ def _show(run: RunFolder, sites: list[Site], console: Console) -> Mapping[str, A
 
 
 def show_shift(run: RunFolder, sites: list[Site], console: Console) -> Mapping[str, Any]:
-    """The shift scores' table and picture, the exact k-NN figure of pooled latents beside; what `shift.json` says."""
-    picture = run.path / "shift.png"
-    if not picture.exists():
-        models: dict[str, Arrays] = {arm: run.load_arrays(MODEL_FILES[arm]) for arm in SHIFT_ARMS}
-        run.write_json(SHIFT, with_exact_knn(run.read_json(SHIFT), sites, models, run.config))
-        write_atomically(picture, shift_png(run.read_json(SHIFT)))
+    """The shift scores' table, the exact k-NN figure of pooled latents beside; what `shift.json` says."""
     shift: Mapping[str, Any] = run.read_json(SHIFT)
+    if not has_exact_knn(shift):
+        models: dict[str, Arrays] = {arm: run.load_arrays(MODEL_FILES[arm]) for arm in SHIFT_ARMS}
+        shift = with_exact_knn(shift, sites, models, run.config)
+        run.write_json(SHIFT, shift)
     console.print(shift_table(shift))
-    say(f"picture: {picture}", console)
     return shift

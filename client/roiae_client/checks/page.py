@@ -6,18 +6,19 @@ from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from roiae.data.reading import Reading
 from roiae.page import templates
+from roiae.page.charts import Axes, Chart, Mark, cloud, padded, path_of
 from roiae_client.checks.facts import Facts
 from roiae_client.checks.findings import RULES, Level
 from roiae_client.checks.survey import Survey
 
 _PICTURES = 48
 _MOST_LINES = 40
+_MOST_DOTS = 1000  # of a chart
 _BOX_COLOUR = (255, 200, 0)
 _EVERYWHERE = 0.5  # a finding at more than this share of the frames singles none out
 
@@ -26,7 +27,7 @@ def render(survey: Survey) -> str:
     """The page of a survey, as HTML."""
     reading = survey.reading
     usable = [] if reading is None else reading.usable
-    charts = _charts(reading, survey.facts, survey.image_size) if reading and survey.facts else None
+    charts = _charts(reading, survey.facts, survey.image_size) if reading and survey.facts else []
     pictures = list(_pictures(survey, reading)) if reading else []
     sections = {"findings": "Findings"}
     if charts:
@@ -47,6 +48,8 @@ def render(survey: Survey) -> str:
             rules=RULES,
             most_lines=_MOST_LINES,
             charts=charts,
+            splits=_split_rows(reading) if charts and reading else [],
+            overlay=_overlay(survey.facts) if charts and survey.facts else "",
             pictures=pictures,
             sections=sections,
         )
@@ -93,27 +96,37 @@ def _jpeg(frame: NDArray[np.uint8], roi: NDArray[np.int64]) -> str:
     return base64.b64encode(stream.getvalue()).decode()
 
 
-def _charts(reading: Reading, facts: Facts, side: int) -> str:
-    """Intensity, ROI size, ROI position, splits and what stays in place, as a base64 PNG."""
+def _charts(reading: Reading, facts: Facts, side: int) -> list[Chart]:
+    """Intensity, ROI size and ROI position."""
+    shares = np.log10(np.maximum(facts.histogram / facts.histogram.sum(), 1e-7)).tolist()
+    axes = Axes((0.0, 255.0), padded(shares))
+    line = path_of([axes.at(level, share) for level, share in enumerate(shares)])
+    text = f"Logarithm of the share of pixels by grey level, from {min(shares):.1f} to {max(shares):.1f}."
+    intensity = Chart("Intensity", text, "grey level", axes.x_ticks(), axes.y_ticks(), (Mark("", 0, line),))
+
     rois = reading.rois(side)
-    figure = Figure(figsize=(16, 3.2), dpi=100, layout="constrained")
-    intensity, size, position, splits, overlay = figure.subplots(1, 5)
-    intensity.fill_between(range(256), facts.histogram / facts.histogram.sum(), step="mid")
-    intensity.set(title="intensity", xlabel="grey level", ylabel="share of pixels", yscale="log")
-    size.scatter(rois[:, 2] - rois[:, 0], rois[:, 3] - rois[:, 1], s=6, alpha=0.5)
-    size.set(title="ROI size", xlabel="width, px", ylabel="height, px", xlim=(0, None), ylim=(0, None))
-    position.scatter((rois[:, 0] + rois[:, 2]) / 2, (rois[:, 1] + rois[:, 3]) / 2, s=6, alpha=0.5)
-    position.set(title="ROI centre", xlabel="x, px", ylabel="y, px", xlim=(0, side), ylim=(side, 0), aspect="equal")
-    sides = [(split, reading.rows[place].subject) for place in reading.usable for split in [reading.splits[place]]]
-    names = ("train", "validation")
-    frames = [sum(split == name for split, _ in sides) for name in names]
-    subjects = [len({subject for split, subject in sides if split == name}) for name in names]
-    splits.bar([0, 1], frames, width=0.4, align="edge", label="frames")
-    splits.bar([0, 1], subjects, width=-0.4, align="edge", label="subjects")
-    splits.set(title="splits", xticks=[0, 1], xticklabels=names)
-    splits.legend()
-    overlay.imshow(facts.always_stroke, cmap="gray", vmin=0, vmax=1)
-    overlay.set(title="bright lines", xlabel="x, px (white: in all frames)", ylabel="y, px")
+    shown = rois[np.linspace(0, len(rois) - 1, min(len(rois), _MOST_DOTS)).astype(int)].astype(float)
+    sizes = (shown[:, 2:] - shown[:, :2]).tolist()
+    widest, highest = (1.05 * max(of) for of in zip(*sizes, strict=True))
+    text = f"Boxes are up to {widest / 1.05:g} px wide and {highest / 1.05:g} px high."
+    size = cloud("ROI: height by width, px", text, Axes((0.0, widest), (0.0, highest)), "width, px", sizes)
+    middles = ((shown[:, 2:] + shown[:, :2]) / 2).tolist()
+    text = "Where the middle of each box lies in the frame, the frame's upper left at the chart's."
+    position = cloud("ROI: its middle in the frame, px", text, Axes((0.0, side), (side, 0.0)), "x, px", middles)
+    return [intensity, size, position]
+
+
+def _split_rows(reading: Reading) -> list[tuple[str, int, int]]:
+    """Frames and subjects of each split."""
+    sides = [(reading.splits[place], reading.rows[place].subject) for place in reading.usable]
+    return [
+        (name, sum(split == name for split, _ in sides), len({subject for split, subject in sides if split == name}))
+        for name in ("train", "validation")
+    ]
+
+
+def _overlay(facts: Facts) -> str:
+    """Base64 PNG: white where all frames have a bright line."""
     stream = io.BytesIO()
-    figure.savefig(stream, format="png")
+    Image.fromarray((255 * np.clip(facts.always_stroke, 0, 1)).astype(np.uint8)).save(stream, "PNG")
     return base64.b64encode(stream.getvalue()).decode()

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -26,18 +27,27 @@ def picture(model: Autoencoder, reading: FrameReading) -> str:
     moved, _ = to_device((frames, rois), next(model.parameters()).device)
     frame, recon = frames[0, 0].numpy(), model(moved).cpu()[0, 0].numpy()
     x0, y0, x1, y1 = rois[0].tolist()
-    difference = _panel(0.5 + recon - frame, (x0, y0, x1, y1), dots=False)
-    panels = [*(_panel(image, (x0, y0, x1, y1), dots=True) for image in (frame, recon)), difference]
-    sheet = Image.new("RGB", (sum(panel.width for panel in panels), panels[0].height))
-    for place, panel in enumerate(panels):
-        sheet.paste(panel, (place * panel.width, 0))
+    difference = panel(0.5 + recon - frame, (x0, y0, x1, y1), dots=False)
+    sheet = side_by_side([*(panel(image, (x0, y0, x1, y1), dots=True) for image in (frame, recon)), difference])
     stream = io.BytesIO()
     sheet.save(stream, "JPEG", quality=90)
     return base64.b64encode(stream.getvalue()).decode()
 
 
-def _panel(image: Panel, box: tuple[int, int, int, int], dots: bool) -> Image.Image:
-    """The whole with its ROI, and under it the ROI at the same width."""
+def side_by_side(panels: Sequence[Image.Image]) -> Image.Image:
+    """Panels of one size in a row."""
+    sheet = Image.new("RGB", (sum(one.width for one in panels), panels[0].height))
+    for place, one in enumerate(panels):
+        sheet.paste(one, (place * one.width, 0))
+    return sheet
+
+
+def panel(image: Panel, box: tuple[int, int, int, int], dots: bool) -> Image.Image:
+    """The whole with its ROI, and under it the ROI at the same width.
+
+    Args:
+        dots: mark the NT's borders, where they are found.
+    """
     x0, y0, x1, y1 = box
     whole = _rgb(image)
     ImageDraw.Draw(whole).rectangle((x0 - 1, y0 - 1, x1, y1), outline=_BOX)
@@ -51,10 +61,10 @@ def _panel(image: Panel, box: tuple[int, int, int, int], dots: bool) -> Image.Im
         for rows in (found.upper, found.lower):
             for x, y in zip((found.columns + x0 - left + 0.5) * scale, (rows + y0 - top + 0.5) * scale, strict=True):
                 draw.ellipse((x - 1, y - 1, x + 1, y + 1), fill=_BORDERS)
-    panel = Image.new("RGB", (whole.width, whole.height + zoom.height))
-    panel.paste(whole, (0, 0))
-    panel.paste(zoom, (0, whole.height))
-    return panel
+    both = Image.new("RGB", (whole.width, whole.height + zoom.height))
+    both.paste(whole, (0, 0))
+    both.paste(zoom, (0, whole.height))
+    return both
 
 
 def _rgb(image: Panel) -> Image.Image:

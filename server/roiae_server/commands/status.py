@@ -11,10 +11,8 @@ from rich.table import Table
 
 from roiae.console.terminal import say
 from roiae.errors import RunFolderError, ServiceError
-from roiae.files import write_atomically
 from roiae.identity.certificates import days_left
 from roiae_server.enrolment.coordinator_folder import CoordinatorFolder
-from roiae_server.report.shift_picture import shift_png
 from roiae_server.report.tables import quality_table, shift_table, weights_line
 from roiae_server.report.tensorboard import require_tensorboard, write_events
 from roiae_server.report.write import write_real_report
@@ -84,13 +82,11 @@ def show_report(folder: CoordinatorFolder, name: str, console: Console, tensorbo
                 f"{run.path}: is not finished, {run.state.completed} steps are done. `status` says more."
             )
         shift = run.read_json(SHIFT)
-        picture = run.path / "shift.png"
-        write_atomically(picture, shift_png(shift))
         console.print(quality_table(run.state.quality, run.state.sites))
         console.print(shift_table(shift))
         console.print(_participation_table(run.read_json(PARTICIPATION)))
         report = write_real_report(run)
-        for text in (weights_line(run), f"picture: {picture}", f"report: {report}"):
+        for text in (weights_line(run), f"report: {report}"):
             say(text, console)
         if tensorboard:
             say(f"tensorboard --logdir {write_events(run)}", console)

@@ -3,11 +3,10 @@
 No raster image, no file of its own, the same bytes from the same numbers.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-from matplotlib.ticker import MaxNLocator
 
 WIDTH, HEIGHT = 440.0, 240.0
 LEFT, RIGHT, TOP, BOTTOM = 58.0, 12.0, 10.0, 40.0
@@ -78,14 +77,25 @@ def histogram(title: str, text: str, label: str, edges: Sequence[float], counts:
     return Chart(title, text, label, axes.x_ticks(), axes.y_ticks(), tuple(marks))
 
 
+def cloud(title: str, text: str, axes: Axes, label: str, points: Sequence[tuple[float, float]]) -> Chart:
+    """A dot for each point."""
+    dots = tuple(axes.at(x, y) for x, y in points)
+    return Chart(title, text, label, axes.x_ticks(), axes.y_ticks(), (Mark("", 0, "", dots=dots),))
+
+
 def path_of(places: Sequence[tuple[float, float]]) -> str:
     return "M" + "L".join(f"{x:g} {y:g}" for x, y in places)
 
 
 def _ticks(low: float, high: float, whole: bool = False) -> list[tuple[float, str]]:
-    values = MaxNLocator(5, integer=whole).tick_values(low, high)
-    inside = [float(value) for value in values if low - 1e-9 * abs(low) <= value <= high + 1e-9 * abs(high)]
-    return [(value, f"{0.0 if abs(value) < 1e-12 else value:g}".replace("-", "−")) for value in inside]
+    """Round numbers from one end to the other, in steps of 1, 2 or 5 times a power of ten; six at most."""
+    low, high = min(low, high), max(low, high)
+    rough = (high - low) / 5
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = power * next(size for size in (1, 2, 5, 10) if size * power >= rough * (1 - 1e-9))
+    step = max(step, 1.0) if whole else step
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [(place * step, f"{place * step:.10g}".replace("-", "−")) for place in range(first, last + 1)]
 
 
 def padded(values: Sequence[float]) -> tuple[float, float]:
