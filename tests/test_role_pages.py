@@ -11,7 +11,7 @@ import pytest
 from roiae.config import descriptions, flatten, read_settings
 from roiae.identity.certificates import ca_fingerprint
 from roiae_client.cli import main as client_main
-from roiae_client.folder.hospital_folder import ClientFolder
+from roiae_client.folder.hospital_folder import HospitalFolder
 from roiae_client.folder.site_config import SiteConfig
 from roiae_server.cli import main as server_main
 from roiae_server.enrolment.coordinator_folder import CoordinatorFolder
@@ -37,7 +37,7 @@ def test_a_role_has_at_most_ten_commands(page: str) -> None:
 
 
 def test_every_setting_of_a_hospital_is_documented_as_init_writes_it(tmp_path: Path) -> None:
-    ClientFolder.create(tmp_path / "DIR", "hospital-a", None)
+    HospitalFolder.create(tmp_path / "DIR", "hospital-a", None)
     described = dict(descriptions(SiteConfig))
     rows = [
         f"| `{key}` | `{json.dumps(value)}` | {described[key]} |"
@@ -74,7 +74,7 @@ def test_the_commands_of_enrolment_and_restore_work_as_they_are_written(
     type_at(coordinator, command("COORDINATOR.md", "roiae-server backup"))
     type_at(coordinator, command("COORDINATOR.md", "mkdir"))
 
-    assert ClientFolder.open(hospital / "DIR").kit.site == "hospital-a"
+    assert HospitalFolder.open(hospital / "DIR").kit.site == "hospital-a"
     restored = CoordinatorFolder.open(coordinator / "NEW")
     assert list(restored.sites) == ["hospital-a"]
     assert restored.ca_key.read_bytes() == CoordinatorFolder.open(coordinator / "DIR").ca_key.read_bytes()

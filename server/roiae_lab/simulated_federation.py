@@ -1,4 +1,4 @@
-"""A federation that lives and ends with this process: its keys, its directory, and its hospitals' responders."""
+"""A federation that lives and ends with this process: its keys, its registry, and its hospitals' responders."""
 
 import math
 import shutil
@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
-from hashlib import sha256
 from pathlib import Path
 from typing import get_args
 
@@ -28,10 +27,10 @@ from roiae.shift.latents import digest
 from roiae.site.answers import Site, SiteFolder
 from roiae.wire.contract import TASKS
 from roiae.wire.envelope import NO_LINES, Ask, Envelope
-from roiae.wire.signed_request import MOST_SECONDS, RequestSigner, new_ask
+from roiae.wire.signed_request import MAX_SECONDS, RequestSigner, new_ask
 from roiae_client.answering.gate import Trusted
 from roiae_client.answering.ledger import LEDGER, Ledger
-from roiae_client.answering.responder import WEIGHTS, HospitalDesk
+from roiae_client.answering.responder import WEIGHTS, Responder
 from roiae_client.folder.site_config import Limits, MaxRequests, OptimizerName, SiteConfig
 from roiae_client.recipe.capacity import Capacity
 from roiae_lab.flower.client_app import client_app
@@ -44,7 +43,7 @@ from roiae_server.run.site_limits import refused
 from roiae_server.run.transport import Transport
 
 NAME = "simulation"
-UNHURRIED = Patience(deadline=MOST_SECONDS, grace=MOST_SECONDS, quorum=1)  # a researcher waits for every site
+UNHURRIED = Patience(deadline=MAX_SECONDS, grace=MAX_SECONDS, quorum=1)  # a researcher waits for every site
 RAY_SECONDS = 0.05  # between looks for replies; a grid in this process is never empty-handed
 MANY = 10**9
 
@@ -63,7 +62,7 @@ class SimulatedHospital:
     certificate: RequestCertificate
 
     @contextmanager
-    def responder(self, site: Site) -> Iterator[HospitalDesk]:
+    def responder(self, site: Site) -> Iterator[Responder]:
         """
         Raises:
             LedgerError: its ledger is not what was written.
@@ -73,26 +72,16 @@ class SimulatedHospital:
         ledger = Ledger(self.state / LEDGER)
         try:
             trusted = Trusted(NAME, ca, self.certificate)
-            yield HospitalDesk(self.config, key, trusted, ledger, lambda *_: site, capacity=_Patient(self.config, site))
+            yield Responder(self.config, key, trusted, ledger, lambda *_: site, capacity=_Patient(self.config, site))
         finally:
             ledger.close()
 
 
 class SimulatedFederation:
-    """Who takes part in one run, and what its CA vouches for.
-
-    Args:
-        run: whose content names it to the hospitals, so that one that goes on is the same to each of them.
-    """
+    """Who takes part in one run, and what its CA vouches for."""
 
     def __init__(self, run: RunFolder) -> None:
-        state = run.state
-        content = (run.config.model_dump_json(), sorted(state.sites.items()), sorted(state.fingerprints.items()))
-        self._id, self._folder, self._config = (
-            sha256(repr(content).encode()).hexdigest(),
-            run.path / "sites",
-            run.config,
-        )
+        state, self._run, self._folder, self._config = run.state, run.state.id, run.path / "sites", run.config
         self._limits = limits_for(run.config)
         if state.checkpoint:  # where the run goes on, and where it began if it has the first phase of another
             known = digest(run.load_arrays(state.checkpoint))
@@ -148,9 +137,9 @@ class SimulatedFederation:
             shutil.rmtree(weights)
 
     def _transport(self, grid: MessageGrid, nodes: Mapping[str, int], look_seconds: float) -> NetworkTransport:
-        directory = _AllConnected(self._id, {name: key.public_key() for name, key in self._keys.items()}, nodes)
+        registry = _AllConnected(self._run, {name: key.public_key() for name, key in self._keys.items()}, nodes)
         return NetworkTransport(
-            grid, directory, self._signer, UNHURRIED, sources=(), sleep=lambda seconds: time.sleep(look_seconds)
+            grid, registry, self._signer, UNHURRIED, sources=(), sleep=lambda seconds: time.sleep(look_seconds)
         )
 
 
@@ -169,7 +158,7 @@ def _opened(folder: SiteFolder) -> Site:
 
 
 class _AllConnected:
-    """A directory of hospitals that are enrolled and connected as long as the run goes on."""
+    """A registry of hospitals that are enrolled and connected as long as the run goes on."""
 
     def __init__(self, run: str, keys: Mapping[str, PublicKey], nodes: Mapping[str, int]) -> None:
         self._run, self._keys = run, keys

@@ -9,7 +9,7 @@ import unicodedata
 from pydantic import ValidationError
 
 MOST = 200  # characters
-MOST_PROBLEMS = 5  # of one message that does not fit its schema
+MAX_PROBLEMS = 5  # of one message that does not fit its schema
 
 
 def shown(text: object, most: int = MOST) -> str:
@@ -36,8 +36,8 @@ def problems(error: ValidationError) -> str:
     The places hold names that the sender chose.
     """
     found = error.errors(include_url=False, include_context=False, include_input=False)
-    told = [f"{shown('.'.join(map(str, p['loc'])) or 'it', 60)}: {p['type']}" for p in found[:MOST_PROBLEMS]]
-    return "; ".join(told) + ("; …" if len(found) > MOST_PROBLEMS else "")
+    told = [f"{shown('.'.join(map(str, p['loc'])) or 'it', 60)}: {p['type']}" for p in found[:MAX_PROBLEMS]]
+    return "; ".join(told) + ("; …" if len(found) > MAX_PROBLEMS else "")
 
 
 def _escaped(character: str) -> str:

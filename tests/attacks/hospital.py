@@ -1,4 +1,4 @@
-"""A hospital over real frames, asked as its coordinator asks: through the desk, by signed requests."""
+"""A hospital over real frames, asked as its coordinator asks: through the responder, by signed requests."""
 
 import uuid
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from roiae.method.training import round_seed, shuffled_batches
 from roiae.site.answers import NO_GUARD, Site
 from roiae.wire.contract import Arrays, EvaluateTask, Reply, Task, TrainTask
 from roiae_client.answering.ledger import LEDGER, Ledger
-from roiae_client.answering.responder import HospitalDesk
+from roiae_client.answering.responder import Responder
 from roiae_client.folder.site_config import Limits, SiteConfig
 from roiae_client.recipe.weights_history import WeightsHistory
 from tests.attacks.crafted import MODEL
@@ -42,7 +42,7 @@ NO_RECIPE = Limits(
 
 
 class Hospital:
-    """One desk, its ledger and its history in a folder of their own."""
+    """One responder, its ledger and its history in a folder of their own."""
 
     def __init__(self, folder: Path, data: SiteData, of: str, limits: Limits | None = None) -> None:
         folder.mkdir(parents=True)
@@ -50,7 +50,7 @@ class Hospital:
         config = SiteConfig(name=NAME, data=REAL_FRAMES / of, limits=limits, threads=1, device="cpu")
         site = Site(NAME, Role.SOURCE, data, PrivacyConfig(), folder / "state")
         self._ledger = Ledger(folder / LEDGER)
-        self._desk = HospitalDesk(config, KEY, TRUSTED, self._ledger, lambda side, config: site)
+        self._desk = Responder(config, KEY, TRUSTED, self._ledger, lambda side, config: site)
 
     def ask(self, task: Task, arrays: Arrays, run: str = "run") -> Reply | Reason:
         kind = "train" if isinstance(task, TrainTask) else "evaluate"
@@ -70,7 +70,7 @@ def without_history(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def without_floor(monkeypatch: pytest.MonkeyPatch) -> None:
     """Gradients of any size train."""
-    monkeypatch.setattr(training_module, "LEAST_GRADIENT", 0.0)
+    monkeypatch.setattr(training_module, "MIN_GRADIENT", 0.0)
     monkeypatch.setattr(training_module, "EPSILON", 1e-8)
 
 

@@ -20,7 +20,7 @@ from roiae_server.flower.command import superlink_command
 from roiae_server.flower.grid import act_as_coordinator
 from roiae_server.flower.session import flower_run
 from roiae_server.flower.superlink import Control
-from roiae_server.service.site_registry import SiteDirectory
+from roiae_server.service.site_registry import SiteRegistry
 from tests.faults.processes import RealFederation, await_that
 from tests.signing import signed
 
@@ -59,18 +59,18 @@ def run_of(
     control = kind(socket)
     try:
         control.wait_until_up()
-        directory = SiteDirectory(federation.folder, control, "run")
+        registry = SiteRegistry(federation.folder, control, "run")
         for site in sites:
             federation.hospitals[site].start()
 
         def online() -> bool:
-            nodes = directory.nodes()
+            nodes = registry.nodes()
             return all(site in nodes and nodes[site].online for site in sites)
 
         await_that(online, 270, f"{sites} are online")
         with flower_run(control, socket, (federation.folder.superlink / "secret").read_bytes()) as grid:
             act_as_coordinator()
-            yield grid, {site: directory.nodes()[site].node_id for site in sites}
+            yield grid, {site: registry.nodes()[site].node_id for site in sites}
     finally:
         control.close()
 

@@ -18,7 +18,7 @@ from roiae.data.phantom import SCANNERS, write_hospital
 from roiae.identity.certificates import ca_fingerprint
 from roiae.identity.keys import read_public
 from roiae.process.service import free_port
-from roiae_client.folder.hospital_folder import ClientFolder
+from roiae_client.folder.hospital_folder import HospitalFolder
 from roiae_server.enrolment.coordinator_folder import CoordinatorFolder
 from tests.faults.watch import Watch
 
@@ -159,7 +159,7 @@ class RealFederation:
         fingerprint = ca_fingerprint(folder.ca_certificate.read_bytes())
         self.hospitals: dict[str, Member] = {}
         for name, role in sites.items():
-            hospital = ClientFolder.create(root / name, name, data / name)
+            hospital = HospitalFolder.create(root / name, name, data / name)
             kit = folder.add_site(name, role, read_public(hospital.public_keys)[0])
             hospital.join(kit, fingerprint)
             self.change_site(name, SITE_SETTINGS)
@@ -261,7 +261,7 @@ class RealFederation:
         return weights(self.run)
 
 
-MODELS = ("phase1.safetensors", "final.safetensors")
+MODELS = ("phase1.safetensors", "phase2.safetensors")
 
 
 def weights(run: Path) -> dict[str, bytes]:

@@ -1,4 +1,4 @@
-"""A hospital that cheats: the real service with another desk in its executor.
+"""A hospital that cheats: the real service with another responder in its executor.
 
 python -m tests.faults.rogue TRICK DIR
 """
@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from roiae.wire.contract import Arrays, Reply
 from roiae.wire.envelope import seal
 from roiae.wire.signed_request import SignedAsk
-from roiae_client.answering.responder import Answer, HospitalDesk
-from roiae_client.folder.hospital_folder import ClientFolder
+from roiae_client.answering.responder import Answer, Responder
+from roiae_client.folder.hospital_folder import HospitalFolder
 
 # What each does, and the reason by which the coordinator refuses it.
 TRICKS = {
@@ -29,10 +29,10 @@ TRICKS = {
 
 
 class Cheat:
-    """Takes the place of a hospital's desk, which does its work first."""
+    """Takes the place of a hospital's responder, which does its work first."""
 
-    def __init__(self, trick: str, key: ec.EllipticCurvePrivateKey, desk: HospitalDesk) -> None:
-        self._trick, self._key, self._desk = trick, key, desk
+    def __init__(self, trick: str, key: ec.EllipticCurvePrivateKey, responder: Responder) -> None:
+        self._trick, self._key, self._desk = trick, key, responder
 
     def answer(self, kind: str, signed: SignedAsk, task_json: str, arrays: Arrays) -> Answer:
         envelope, signature, reply = self._desk.answer(kind, signed, task_json, arrays)
@@ -69,19 +69,19 @@ def serve(trick: str, folder: Path) -> None:
     service._services = lambda *given: [
         replace(one, command=(*ours, *one.command[3:])) if one.name == "executor" else one for one in services(*given)
     ]
-    service.start(ClientFolder.open(folder))
+    service.start(HospitalFolder.open(folder))
 
 
 def execute(trick: str, folder: Path, socket: str) -> None:
-    """The executor, but for its desk."""
-    from roiae_client.answering.from_folder import open_desk
+    """The executor, but for its responder."""
+    from roiae_client.answering.from_folder import open_responder
     from roiae_client.flower import executor
 
-    def open_cheat(opened: ClientFolder) -> Cheat:
-        return Cheat(trick, opened.private_key(), open_desk(opened))
+    def open_cheat(opened: HospitalFolder) -> Cheat:
+        return Cheat(trick, opened.private_key(), open_responder(opened))
 
-    setattr(executor, "open_desk", open_cheat)  # noqa: B010
-    executor.serve(ClientFolder.open(folder), Path(socket))
+    setattr(executor, "open_responder", open_cheat)  # noqa: B010
+    executor.serve(HospitalFolder.open(folder), Path(socket))
 
 
 if __name__ == "__main__":

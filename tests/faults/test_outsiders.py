@@ -15,7 +15,7 @@ from roiae.config import Role
 from roiae.files import write_atomically
 from roiae.identity.certificates import ca_fingerprint, certificate_key, load_certificate
 from roiae.identity.keys import read_public
-from roiae_client.folder.hospital_folder import ClientFolder
+from roiae_client.folder.hospital_folder import HospitalFolder
 from roiae_server.enrolment.authority import SERVER_LIFETIME, Authority
 from tests.faults.processes import Member, RealFederation, ask, await_that, command, running
 
@@ -43,7 +43,7 @@ def test_a_hospital_that_was_never_enrolled_is_not_let_in(
     fault_data: Path, tmp_path: Path, unfaulted: dict[str, bytes], record: Callable[..., None]
 ) -> None:
     federation = RealFederation(tmp_path, fault_data)
-    stranger = ClientFolder.create(tmp_path / "stranger", "stranger", fault_data / "gamma")
+    stranger = HospitalFolder.create(tmp_path / "stranger", "stranger", fault_data / "gamma")
     kit = federation.folder.add_site("stranger", Role.SOURCE, read_public(stranger.public_keys)[0])
     stranger.join(kit, ca_fingerprint(federation.folder.ca_certificate.read_bytes()))
     federation.folder.remove_site("stranger")

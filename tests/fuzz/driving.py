@@ -21,7 +21,7 @@ from flwr.supercore.run import Run
 from roiae.errors import Reason, RefusalError
 from roiae.wire.contract import Arrays, Reply, Request, TrainTask
 from roiae.wire.packing import pack
-from roiae_client.answering.responder import HospitalDesk
+from roiae_client.answering.responder import Responder
 from roiae_client.flower.inbox import pull_request
 from roiae_client.flower.messages import answer
 from roiae_server.flower.grid import act_as_coordinator
@@ -229,7 +229,7 @@ def odd_but_signed(random: Random, request: Request) -> Message:
     return signed_message(request.kind, json.dumps(task, default=repr), arrays)
 
 
-def taken(desk: HospitalDesk, wire: Wire) -> str:
+def taken(responder: Responder, wire: Wire) -> str:
     """What the hospital answers to what is on the wire: a reason of the contract, or `answered`."""
     link = Link()
     link.announce(wire)
@@ -237,14 +237,14 @@ def taken(desk: HospitalDesk, wire: Wire) -> str:
         message, _ = pull_request(link)  # type: ignore[arg-type]
     except ObjectPullError:
         return "lost"  # no SuperNode hands on what it has not got whole, but for one that loses it meanwhile
-    reply = answer(desk, message)
+    reply = answer(responder, message)
     if reply.has_error():
         return f"bare {Reason(reply.error.reason or '')}"
     said = str(reply.content.config_records["envelope"]["reason"])
     return str(Reason(said)) if said else "answered"
 
 
-def drive_hospital(seed: int, count: int, desk: HospitalDesk, requests: list[Request]) -> Figures:
+def drive_hospital(seed: int, count: int, responder: Responder, requests: list[Request]) -> Figures:
     figures = Figures()
     for place in range(count):
         random, began = Random(f"{seed}/{place}"), time.process_time()
@@ -254,7 +254,7 @@ def drive_hospital(seed: int, count: int, desk: HospitalDesk, requests: list[Req
             on_wire(odd_but_signed(random, request)) if by_coordinator else malformed(random, request_message(request))
         )
         try:
-            figures.note(taken(desk, wire), began)
+            figures.note(taken(responder, wire), began)
         except Exception as error:
             raise AssertionError(f"seed {seed}, message {place}: {type(error).__name__} came out") from error
     return figures

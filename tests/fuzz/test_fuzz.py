@@ -14,7 +14,7 @@ from roiae.shift.latents import digest
 from roiae.site.answers import Site
 from roiae.wire.contract import Arrays, EvaluateTask, KeysTask, Request, StatisticsTask, TrainTask
 from roiae_client.answering.ledger import Ledger
-from roiae_client.answering.responder import HospitalDesk
+from roiae_client.answering.responder import Responder
 from roiae_client.folder.site_config import Limits, MaxRequests, SiteConfig
 from tests.conftest import MODEL
 from tests.fuzz.driving import (
@@ -30,12 +30,12 @@ from tests.server.flower.test_network import KEYS
 from tests.signing import TRUSTED
 
 SEED = int(os.environ.get("ROIAE_FUZZ_SEED", "22"))
-MOST_SECONDS, MOST_MEBIBYTES = 60.0, 400.0  # of one message, some of which are worked on; of growth over all
+MAX_SECONDS, MAX_MEBIBYTES = 60.0, 400.0  # of one message, some of which are worked on; of growth over all
 AMOUNTS = [pytest.param(150, id="some"), pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
 
 
 @pytest.fixture
-def desk(make_site: Callable[..., Site], initial: Arrays, tmp_path: Path) -> Iterator[HospitalDesk]:
+def responder(make_site: Callable[..., Site], initial: Arrays, tmp_path: Path) -> Iterator[Responder]:
     ledger = Ledger(tmp_path / "ledger.jsonl")
     endless = MaxRequests(**dict.fromkeys(MaxRequests.model_fields, 10**6))
     limits = Limits(
@@ -48,7 +48,7 @@ def desk(make_site: Callable[..., Site], initial: Arrays, tmp_path: Path) -> Ite
     )
     config = SiteConfig(name="a", data=Path("data"), limits=limits, threads=1)
     site = make_site("a")
-    yield HospitalDesk(config, KEYS["a"], TRUSTED, ledger, lambda side, config: site)
+    yield Responder(config, KEYS["a"], TRUSTED, ledger, lambda side, config: site)
     ledger.close()
 
 
@@ -68,8 +68,8 @@ def requests(train_task: TrainTask, initial: Arrays) -> list[Request]:
 def told(side: str, count: int, figures: Figures, capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled():
         print(f"\n{side}, seed {SEED}, {count} messages: {figures}")
-    assert figures.slowest[0] < MOST_SECONDS
-    assert figures.mebibytes < MOST_MEBIBYTES
+    assert figures.slowest[0] < MAX_SECONDS
+    assert figures.mebibytes < MAX_MEBIBYTES
 
 
 @pytest.mark.parametrize("count", AMOUNTS)
@@ -82,12 +82,12 @@ def test_no_message_ends_a_coordinator(count: int, train_task: TrainTask, capsys
 
 @pytest.mark.parametrize("count", AMOUNTS)
 def test_no_message_ends_a_hospital(
-    count: int, desk: HospitalDesk, requests: list[Request], capsys: pytest.CaptureFixture[str]
+    count: int, responder: Responder, requests: list[Request], capsys: pytest.CaptureFixture[str]
 ) -> None:
     evaluate = requests[2]
-    before = taken(desk, on_wire(request_message(evaluate)))
+    before = taken(responder, on_wire(request_message(evaluate)))
 
-    figures = drive_hospital(SEED, count, desk, requests)
+    figures = drive_hospital(SEED, count, responder, requests)
 
     told("hospital", count, figures, capsys)
-    assert before == "answered" == taken(desk, on_wire(request_message(evaluate)))
+    assert before == "answered" == taken(responder, on_wire(request_message(evaluate)))

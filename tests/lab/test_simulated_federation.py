@@ -82,13 +82,13 @@ def test_a_shift_query_crosses_the_wire_unchanged(exchange: Exchange, make_site:
             return Reply({}, {"number": np.array(3.5), "bytes": np.arange(7, dtype=np.uint8), "none": np.empty(0)}, 0.0)
 
     site = make_site("a")
-    desk = Desk(site.name, site.role, site.data, site.privacy, site.state)
+    responder = Desk(site.name, site.role, site.data, site.privacy, site.state)
     request = Request(KeysTask(model=MODEL, batch_size=16, threads=1), {})
 
-    outcome = exchange([desk], request)["a"]
+    outcome = exchange([responder], request)["a"]
 
     assert outcome.reply is not None
-    direct = desk.answer(request).arrays
+    direct = responder.answer(request).arrays
     assert outcome.reply.arrays["number"].shape == ()
     assert {n: (a.dtype, a.tobytes()) for n, a in outcome.reply.arrays.items()} == {
         n: (a.dtype, a.tobytes()) for n, a in direct.items()

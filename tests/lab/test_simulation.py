@@ -25,7 +25,7 @@ from roiae_server.run.plan import Step
 from tests.conftest import MODEL, REAL_FRAMES, Arguments, Command
 
 SERVER = str(Path(sys.executable).with_name("roiae-server"))
-MODELS = ("phase1.safetensors", "final.safetensors", "control.safetensors")
+MODELS = ("phase1.safetensors", "phase2.safetensors", "control.safetensors")
 
 
 def weights(run: Path) -> list[bytes]:
@@ -276,7 +276,7 @@ def test_every_strategy_runs_and_resumes_to_the_same_bytes(
     code, _, err = roiae_server(arguments)
 
     assert code == 0, err
-    final = Path("checkpoints", "final.safetensors")
+    final = Path("checkpoints", "phase2.safetensors")
     assert (tmp_path / "killed" / final).read_bytes() == (tmp_path / "unbroken" / final).read_bytes()
 
 

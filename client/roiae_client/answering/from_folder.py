@@ -1,4 +1,4 @@
-"""A hospital's desk over its own folder: its data, its limits, its key, its ledger."""
+"""A hospital's responder over its own folder: its data, its limits, its key, its ledger."""
 
 from roiae.config import Role
 from roiae.data.site_data import default_cache_dir
@@ -6,14 +6,14 @@ from roiae.errors import SetupError
 from roiae.site.answers import Site, SiteFolder
 from roiae_client.answering.gate import Trusted
 from roiae_client.answering.ledger import Ledger
-from roiae_client.answering.responder import HospitalDesk
+from roiae_client.answering.responder import Responder
 from roiae_client.folder.check_record import require_unchanged
-from roiae_client.folder.hospital_folder import ClientFolder
+from roiae_client.folder.hospital_folder import HospitalFolder
 from roiae_client.folder.service_state import ServiceState
 from roiae_client.folder.site_config import SiteConfig
 
 
-def open_desk(folder: ClientFolder) -> HospitalDesk:
+def open_responder(folder: HospitalFolder) -> Responder:
     """
     Raises:
         SetupError: the keys cannot be used, or the hospital has not joined.
@@ -21,7 +21,7 @@ def open_desk(folder: ClientFolder) -> HospitalDesk:
         ServiceError: another process has the ledger.
     """
     state, kit = ServiceState(folder.state), folder.kit
-    return HospitalDesk(
+    return Responder(
         folder.config,
         folder.private_key(),
         Trusted(kit.federation, folder.ca_key, kit.request_key),
@@ -31,7 +31,7 @@ def open_desk(folder: ClientFolder) -> HospitalDesk:
     )
 
 
-def open_site(folder: ClientFolder, image_size: int, config: SiteConfig) -> Site:
+def open_site(folder: HospitalFolder, image_size: int, config: SiteConfig) -> Site:
     """The site at a model's image size, px; its frames are read into the cache if they are not there yet.
 
     Raises:

@@ -14,11 +14,11 @@ from roiae.identity.keys import PublicKey, fingerprint
 from roiae.identity.request_key import RequestCertificate
 from roiae.wire.contract import Arrays
 from roiae.wire.envelope import Ask
-from roiae.wire.signed_request import CLOCK_SECONDS, MOST_SECONDS, SignedAsk, content_bytes
+from roiae.wire.signed_request import CLOCK_SECONDS, MAX_SECONDS, SignedAsk, content_bytes
 from roiae_client.answering.ledger import KeySeen, Ledger
 
 LINE_SECONDS = 600.0  # between two lines about requests that were turned away for one reason: at most 144 a day
-MOST_UNSPENT = 10_000  # requests that spend no budget, one after the other: 4 MB of lines
+MAX_UNSPENT = 10_000  # requests that spend no budget, one after the other: 4 MB of lines
 log = logging.getLogger(__name__)
 
 
@@ -90,7 +90,7 @@ class Gate:
 
     def _check_time(self, ask: Ask) -> None:
         lifetime, now = ask.expires - ask.issued, self._clock()
-        if not 0 < lifetime <= MOST_SECONDS:
+        if not 0 < lifetime <= MAX_SECONDS:
             raise RefusalError(Reason.BAD_REQUEST, f"the request is good for {lifetime} s; a day is the most")
         late, early = now - ask.expires, ask.issued - now
         if late > CLOCK_SECONDS or early > CLOCK_SECONDS:
@@ -150,7 +150,7 @@ class Pace:
 
     def __init__(
         self,
-        most: int = MOST_UNSPENT,
+        most: int = MAX_UNSPENT,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:

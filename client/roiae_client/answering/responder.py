@@ -19,8 +19,8 @@ from roiae.errors import LedgerError, Reason, RefusalError
 from roiae.identity.kit import PROTOCOL
 from roiae.method.hardware import prepare_process
 from roiae.method.rounding import SPEED_DIGITS, significant
+from roiae.shift.disclosures import open_disclosures
 from roiae.shift.latents import digest
-from roiae.shift.register import open_register
 from roiae.site.answers import NO_GUARD, Guard, Site, check_role
 from roiae.text import shown
 from roiae.wire.contract import TASKS, Arrays, EvaluateTask, Reply, Request, TrainTask, parse_task
@@ -42,7 +42,7 @@ Answer = tuple[Envelope, bytes, Reply | None]  # with the signature of both
 log = logging.getLogger(__name__)
 
 
-class HospitalDesk:
+class Responder:
     """Answers a coordinator's requests for one hospital, one at a time.
 
     Args:
@@ -222,7 +222,7 @@ class HospitalDesk:
 
     def _note(self, site: Site, weights: str) -> None:
         subjects = {"train": site.data.train.subjects, "validation": site.data.validation.subjects}
-        with open_register(site.state) as register:
+        with open_disclosures(site.state) as register:
             register.note_answer(weights, site.data.fingerprint, subjects, self._config.limits.min_subjects)
 
     def _clipped(self, sent: Arrays, trained: Arrays) -> Arrays:

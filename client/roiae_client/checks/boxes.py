@@ -8,21 +8,21 @@ from numpy.typing import NDArray
 from roiae.data.manifest import ManifestRow
 from roiae_client.checks.findings import Finding, at_lines
 
-_LEAST_ROWS = 5  # of the resized frame: a line of tissue, a gap, a line of tissue
+_MIN_ROWS = 5  # of the resized frame: a line of tissue, a gap, a line of tissue
 _ENOUGH = 20  # boxes that say what is usual at a site
 # Robust standard deviations, the largest of five measures. Of 523 real NT boxes the furthest has 3.8, and 8.2 the least
 # far of those that still fit their frame with axes exchanged.
 _FAR = 6.0
 _NEAR = 4.0
-_LEAST_FACTOR = np.log(1.3)
-_LEAST_SPREAD = 0.05  # of a measure, where a site's boxes are nearly equal
+_MIN_FACTOR = np.log(1.3)
+_MIN_SPREAD = 0.05  # of a measure, where a site's boxes are nearly equal
 
 
 def small(rows: Sequence[ManifestRow], rois: NDArray[np.int64]) -> Finding:
     """Boxes of fewer than 5 rows in the resized frame."""
     height = rois[:, 3] - rois[:, 1]
     return at_lines(
-        "roi-small", (row.line for row, rows_left in zip(rows, height, strict=True) if rows_left < _LEAST_ROWS)
+        "roi-small", (row.line for row, rows_left in zip(rows, height, strict=True) if rows_left < _MIN_ROWS)
     )
 
 
@@ -59,7 +59,7 @@ def _is_scaled(
     factors = np.exp((np.median(usual[:, 2:4], axis=0) - usual[:, 2:4]).mean(axis=1))
     scaled = boxes * factors[:, None]
     near = _distance(measures(scaled, origins, sizes), usual) < _NEAR
-    found: NDArray[np.bool_] = near & (np.abs(np.log(factors)) > _LEAST_FACTOR)
+    found: NDArray[np.bool_] = near & (np.abs(np.log(factors)) > _MIN_FACTOR)
     return found
 
 
@@ -75,5 +75,5 @@ def _distance(values: NDArray[np.float64], usual: NDArray[np.float64]) -> NDArra
     """The largest of the five robust z-scores: distance to the median over 1.4826 median absolute deviations."""
     median = np.median(usual, axis=0)
     spread = 1.4826 * np.median(np.abs(usual - median), axis=0)
-    furthest: NDArray[np.float64] = (np.abs(values - median) / np.maximum(spread, _LEAST_SPREAD)).max(axis=1, initial=0)
+    furthest: NDArray[np.float64] = (np.abs(values - median) / np.maximum(spread, _MIN_SPREAD)).max(axis=1, initial=0)
     return furthest

@@ -17,8 +17,8 @@ from roiae_client.checks.findings import RULES, Level
 from roiae_client.checks.survey import Survey
 
 _PICTURES = 48
-_MOST_LINES = 40
-_MOST_DOTS = 1000  # of a chart
+_MAX_LINES = 40
+_MAX_DOTS = 1000  # of a chart
 _BOX_COLOUR = (255, 200, 0)
 _EVERYWHERE = 0.5  # a finding at more than this share of the frames singles none out
 
@@ -46,7 +46,7 @@ def render(survey: Survey) -> str:
             verdict=_verdict(survey),
             findings=survey.findings,
             rules=RULES,
-            most_lines=_MOST_LINES,
+            most_lines=_MAX_LINES,
             charts=charts,
             splits=_split_rows(reading) if charts and reading else [],
             overlay=_overlay(survey.facts) if charts and survey.facts else "",
@@ -105,7 +105,7 @@ def _charts(reading: Reading, facts: Facts, side: int) -> list[Chart]:
     intensity = Chart("Intensity", text, "grey level", axes.x_ticks(), axes.y_ticks(), (Mark("", 0, line),))
 
     rois = reading.rois(side)
-    shown = rois[np.linspace(0, len(rois) - 1, min(len(rois), _MOST_DOTS)).astype(int)].astype(float)
+    shown = rois[np.linspace(0, len(rois) - 1, min(len(rois), _MAX_DOTS)).astype(int)].astype(float)
     sizes = (shown[:, 2:] - shown[:, :2]).tolist()
     widest, highest = (1.05 * max(of) for of in zip(*sizes, strict=True))
     text = f"Boxes are up to {widest / 1.05:g} px wide and {highest / 1.05:g} px high."

@@ -25,7 +25,7 @@ from roiae.console.doctor import (
 from roiae.errors import ConfigError, DataError, LedgerError, SetupError
 from roiae.identity.kit import CA_CERTIFICATE, KIT_JSON
 from roiae_client.answering.ledger import LedgerReader
-from roiae_client.folder.hospital_folder import LEDGER, NODE_KEY, REPLY_KEY, ClientFolder
+from roiae_client.folder.hospital_folder import LEDGER, NODE_KEY, REPLY_KEY, HospitalFolder
 from roiae_client.folder.site_config import Limits, read_site_config
 from roiae_client.recipe.loosened import loosened
 from roiae_client.service.connectivity import Coordinator, check_reach
@@ -82,7 +82,7 @@ def check_ledger(path: Path) -> Finding:
 def check_kit(folder: Path) -> Finding:
     """The kit is for this hospital's keys, and the federation's CA certified its request key."""
     try:
-        number = ClientFolder.open(folder).kit.request_key.number
+        number = HospitalFolder.open(folder).kit.request_key.number
     except (ConfigError, SetupError) as error:
         return failed(str(error), "roiae-client join again, with the coordinator's kit")
     return passed(f"kit: for this hospital's keys, with request key {number} of the federation's CA")

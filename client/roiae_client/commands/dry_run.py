@@ -25,9 +25,9 @@ from roiae.method.calibration import EQUAL
 from roiae.method.model import Autoencoder
 from roiae.method.training import arrays_of
 from roiae.shift.group import Group
-from roiae.shift.knn import LEAST_PROTOTYPE_SUBJECTS
+from roiae.shift.knn import MIN_PROTOTYPE_SUBJECTS
 from roiae.shift.latents import digest, encode, encoder_arrays, load_encoder
-from roiae.shift.messages import about, tell_statistics
+from roiae.shift.messages import about, seal_statistics
 from roiae.site.answers import Site
 from roiae.wire.contract import (
     TASKS,
@@ -42,10 +42,10 @@ from roiae.wire.contract import (
     TrainTask,
 )
 from roiae.wire.envelope import NO_LINES, ROIAE, Ask
-from roiae.wire.signed_request import MOST_SECONDS, RequestSigner, SignedAsk, content_bytes
+from roiae.wire.signed_request import MAX_SECONDS, RequestSigner, SignedAsk, content_bytes
 from roiae_client.answering.gate import Trusted
 from roiae_client.answering.ledger import Ledger, LedgerReader, Line
-from roiae_client.answering.responder import HospitalDesk
+from roiae_client.answering.responder import Responder
 from roiae_client.folder.site_config import Limits, SiteConfig
 from roiae_client.recipe.loosened import loosened, what_limits_stop
 
@@ -61,7 +61,7 @@ def dry_run(config: SiteConfig, open_site: Callable[[int, SiteConfig], Site], co
     Ledger, key and register are thrown away: nothing here counts as answered.
 
     Args:
-        open_site: as a `HospitalDesk` takes it.
+        open_site: as a `Responder` takes it.
 
     Raises:
         DataError: the hospital's data cannot be used.
@@ -73,12 +73,12 @@ def dry_run(config: SiteConfig, open_site: Callable[[int, SiteConfig], Site], co
         ledger = Ledger(path)
         signer, trusted = _coordinator()
         key = ec.generate_private_key(ec.SECP384R1())
-        desk = HospitalDesk(questions.known_to(config), key, trusted, ledger, lambda side, config: site)
+        responder = Responder(questions.known_to(config), key, trusted, ledger, lambda side, config: site)
         for kind in [kind for kind in TASKS if kind in config.limits.requests]:
             status.update(f"answering {kind}")
             task, arrays = questions.of(kind)
             signed = _signed(signer, site.name, kind, task.model_dump_json(), arrays)
-            _, _, reply = desk.answer(kind, signed, task.model_dump_json(), arrays)
+            _, _, reply = responder.answer(kind, signed, task.model_dump_json(), arrays)
             if reply:
                 questions.hear(reply.arrays)
         ledger.close()
@@ -192,12 +192,12 @@ class _Questions:
             return {}
         encoder = encoder_arrays(self._weights)
         latents = encode(load_encoder(_RUN.model, encoder), self._site.data.train, _RUN.train.batch_size)
-        subjects = tuple(str(place) for place in range(max(len(latents), 2 * LEAST_PROTOTYPE_SUBJECTS)))
+        subjects = tuple(str(place) for place in range(max(len(latents), 2 * MIN_PROTOTYPE_SUBJECTS)))
         latents = np.resize(latents, (len(subjects), latents.shape[1]))
         told = dict(self._own)
         for name, private in self._others.items():
             group = Group(name, private, self._sources, self._keys, about({_ARM: digest(encoder)}))
-            told[f"statistics/{name}"] = group.seal("statistics", tell_statistics(group, _ARM, latents, subjects))
+            told[f"statistics/{name}"] = group.seal("statistics", seal_statistics(group, _ARM, latents, subjects))
         return told
 
 
@@ -217,7 +217,7 @@ def _signed(signer: RequestSigner, site: str, kind: str, task_json: str, arrays:
         roiae=ROIAE,
         protocol=PROTOCOL,
         issued=now,
-        expires=now + MOST_SECONDS,
+        expires=now + MAX_SECONDS,
         nonce=secrets.token_hex(32),
         acknowledged_lines=0,
         acknowledged_head=NO_LINES,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from roiae_client.folder.hospital_folder import ClientFolder
+from roiae_client.folder.hospital_folder import HospitalFolder
 from roiae_client.folder.site_config import SITE_CONFIG
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The hospital's folder.")]
@@ -25,7 +25,7 @@ def init(
     ] = None,
 ) -> None:
     """Make a hospital's folder: its settings and its keys. Nothing is sent anywhere."""
-    site, typed = ClientFolder.create(folder, name, data), shlex.quote(str(folder))
+    site, typed = HospitalFolder.create(folder, name, data), shlex.quote(str(folder))
     typer.echo(
         f"{folder} is ready. The private keys in it never leave this machine. The fingerprint of both keys:\n"
         f"\n  {site.fingerprint}\n"
@@ -44,7 +44,7 @@ def join(
     ca_fingerprint: Annotated[str, typer.Option(help="Of the CA, as the coordinator read it over the telephone.")],
 ) -> None:
     """Accept a coordinator's kit, if it is the coordinator's and for this hospital. Nothing is sent anywhere."""
-    joined, typed = ClientFolder.open(folder).join(kit, ca_fingerprint), shlex.quote(str(folder))
+    joined, typed = HospitalFolder.open(folder).join(kit, ca_fingerprint), shlex.quote(str(folder))
     typer.echo(
         f"{joined.site} has joined the federation {joined.federation} at {joined.address} as {joined.role}.\n"
         "\nNext:\n"
@@ -56,7 +56,7 @@ def join(
 
 def rotate(folder: Folder) -> None:
     """Make new keys in the old ones' place; the coordinator has to enrol them before this hospital takes part again."""
-    site = ClientFolder.open(folder)
+    site = HospitalFolder.open(folder)
     site.rotate()
     role = site.config.role or "source|held-out"
     name, typed = site.config.name, shlex.quote(str(folder))

@@ -26,11 +26,11 @@ def report(
     from roiae.method.exported import read_exported
     from roiae.method.hardware import find_device, prepare_process
     from roiae_client.commands.progress import progress
-    from roiae_client.folder.hospital_folder import ClientFolder
+    from roiae_client.folder.hospital_folder import HospitalFolder
     from roiae_client.report.page import render
     from roiae_client.report.readings import read_frames, scored_sets
 
-    hospital = ClientFolder.open(folder)
+    hospital = HospitalFolder.open(folder)
     config, page = hospital.config, html or folder / PAGE
     if page.exists() or not page.parent.is_dir():
         problem = "exists already" if page.exists() else "its folder does not exist"

@@ -24,9 +24,9 @@ def start(
     ] = False,
 ) -> None:
     """Connect to the coordinator, and answer what `site.yaml` allows, until the command is ended."""
-    from roiae_client.folder.hospital_folder import ClientFolder
+    from roiae_client.folder.hospital_folder import HospitalFolder
 
-    hospital = ClientFolder.open(folder)
+    hospital = HospitalFolder.open(folder)
     if dry_run:
         from roiae_client.answering.from_folder import open_site
         from roiae_client.commands.dry_run import dry_run as answer_all
@@ -46,10 +46,10 @@ def status(
 ) -> None:
     """Whether this hospital is connected, what it is doing, and what has left so far."""
     from roiae_client.commands.status import show_status
-    from roiae_client.folder.hospital_folder import ClientFolder
+    from roiae_client.folder.hospital_folder import HospitalFolder
     from roiae_client.folder.service_state import ServiceState
 
-    hospital = ClientFolder.open(folder)
+    hospital = HospitalFolder.open(folder)
     if healthy:
         if not ServiceState(hospital.state).connected:
             raise ServiceError(
@@ -64,10 +64,10 @@ def pause(
     off: Annotated[bool, typer.Option("--off", help="Answer again.")] = False,
 ) -> None:
     """Let the request in hand end, and answer nothing more until `--off`."""
-    from roiae_client.folder.hospital_folder import ClientFolder
+    from roiae_client.folder.hospital_folder import HospitalFolder
     from roiae_client.folder.service_state import ServiceState
 
-    state = ServiceState(ClientFolder.open(folder).state)
+    state = ServiceState(HospitalFolder.open(folder).state)
     state.pause(not off)
     text = (
         f"Requests are answered again; `roiae-client status {folder}` shows them."
@@ -84,10 +84,10 @@ def withdraw(
 ) -> None:
     """Leave the federation for good: every request from now on is refused with the word `withdrawn`."""
     from roiae_client.commands.status import left_in_the_model
-    from roiae_client.folder.hospital_folder import ClientFolder
+    from roiae_client.folder.hospital_folder import HospitalFolder
     from roiae_client.folder.service_state import ServiceState
 
-    hospital = ClientFolder.open(folder)
+    hospital = HospitalFolder.open(folder)
     if not yes:
         typer.confirm(f"Take {hospital.config.name} out of the federation for good?", abort=True)
     ServiceState(hospital.state).withdraw()

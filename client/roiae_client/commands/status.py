@@ -7,14 +7,14 @@ from rich.console import Console
 from roiae.console.terminal import say
 from roiae.identity.certificates import days_left
 from roiae_client.answering.ledger import LedgerReader, Line
-from roiae_client.folder.hospital_folder import ClientFolder
+from roiae_client.folder.hospital_folder import HospitalFolder
 from roiae_client.folder.service_state import ServiceState
 from roiae_client.service.connectivity import Coordinator, certificate_days
 
 PATIENCE = 3.0  # seconds for a look at the coordinator's certificate
 
 
-def show_status(folder: ClientFolder, console: Console) -> None:
+def show_status(folder: HospitalFolder, console: Console) -> None:
     """
     Raises:
         SetupError: the hospital has not joined.
@@ -39,7 +39,7 @@ def show_status(folder: ClientFolder, console: Console) -> None:
         say(text, console)
 
 
-def left_in_the_model(folder: ClientFolder) -> str:
+def left_in_the_model(folder: HospitalFolder) -> str:
     """What withdrawing does, and what it cannot undo."""
     trained = sum(line.kind == "train" and not line.reason for line in LedgerReader(folder.ledger))
     remains = (
@@ -56,7 +56,7 @@ def left_in_the_model(folder: ClientFolder) -> str:
     )
 
 
-def _coordinators_certificate(folder: ClientFolder) -> str:
+def _coordinators_certificate(folder: HospitalFolder) -> str:
     kit = folder.kit
     coordinator = Coordinator(kit.host, kit.port, folder.ca_certificate, folder.config.ca_bundle, PATIENCE)
     days = certificate_days(coordinator)

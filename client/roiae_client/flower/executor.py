@@ -1,4 +1,4 @@
-"""The hospital's executor: claims what its SuperNode was sent, and has the installed desk answer it.
+"""The hospital's executor: claims what its SuperNode was sent, and has the installed responder answer it.
 
 Nothing that the coordinator sends is unpacked, imported or run. torch is imported once, not once a request.
 """
@@ -24,11 +24,11 @@ from flwr.supernode.runtime.run_clientapp import push_message, push_task_output
 from roiae.console.cli import log_as_a_service, run_app
 from roiae.process.service import socket_client
 from roiae.text import shown
-from roiae_client.answering.from_folder import open_desk
-from roiae_client.answering.responder import HospitalDesk
+from roiae_client.answering.from_folder import open_responder
+from roiae_client.answering.responder import Responder
 from roiae_client.flower.inbox import pull_request
 from roiae_client.flower.messages import answer
-from roiae_client.folder.hospital_folder import ClientFolder
+from roiae_client.folder.hospital_folder import HospitalFolder
 from roiae_client.folder.service_state import ServiceState
 
 POLL_SECONDS = 0.25
@@ -38,9 +38,9 @@ ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
 log = logging.getLogger(__name__)
 
 
-def serve(folder: ClientFolder, socket: Path) -> None:
+def serve(folder: HospitalFolder, socket: Path) -> None:
     """Answer what comes, one request at a time, until the process is ended; nothing new while the site is paused."""
-    desk = open_desk(folder)
+    responder = open_responder(folder)
     state = ServiceState(folder.state)
     secret = state.secret.read_bytes()
     claims = _client(
@@ -53,13 +53,13 @@ def serve(folder: ClientFolder, socket: Path) -> None:
         if not state.paused:
             claim = claims.AcquireTask(AcquireTaskRequest(supported_task_types=[TaskType.CLIENT_APP]))
             if claim.HasField("task") and claim.token:
-                _answer(desk, state, _client(socket, *_as_app(claim.token)))
+                _answer(responder, state, _client(socket, *_as_app(claim.token)))
                 continue
         time.sleep(POLL_SECONDS)
 
 
-def _answer(desk: HospitalDesk, state: ServiceState, client: RuntimeHttpClient) -> None:
-    """The desk itself never fails; where Flower does, this process ends, and `service.py` starts both anew.
+def _answer(responder: Responder, state: ServiceState, client: RuntimeHttpClient) -> None:
+    """The responder itself never fails; where Flower does, this process ends, and `service.py` starts both anew.
 
     The node could not be saved: it waits for this very answer, and would look at no other request.
 
@@ -72,7 +72,7 @@ def _answer(desk: HospitalDesk, state: ServiceState, client: RuntimeHttpClient) 
         message, context = pull_request(client)
         kind = shown(message.metadata.message_type, 40)
         state.note(kind, done=False)
-        push_message(client, answer(desk, message), context)
+        push_message(client, answer(responder, message), context)
         state.note(kind, done=True)
         push_task_output(client, context, "completed", "")
     finally:
@@ -99,7 +99,7 @@ def main() -> None:
     log_as_a_service()
 
     def run(prog_name: str) -> None:
-        serve(ClientFolder.open(Path(path)), Path(socket))
+        serve(HospitalFolder.open(Path(path)), Path(socket))
 
     sys.exit(run_app(run, "roiae-client"))
 

@@ -33,7 +33,7 @@ from roiae.wire.parcel import Parcel
 
 PULL_SECONDS = 120.0  # for a request to come whole from the node; Flower itself would wait for two hours
 PART_SECONDS = 0.5  # before a part that the node has not yet is asked for again
-STRANGE_BYTES = 2**26  # of arrays with a task that we cannot read: the desk can still say that versions differ
+STRANGE_BYTES = 2**26  # of arrays with a task that we cannot read: the responder can still say that versions differ
 NO_KIND = "query"  # of a request that is not taken: Flower has no message without a kind of its own
 _COPIES = 4  # of a request's arrays, until they are unpacked
 _CHUNKS = 4  # levels below a message at which its arrays' contents lie: content, record, array, chunk

@@ -11,12 +11,12 @@ from roiae.wire.contract import Reply
 from roiae.wire.envelope import Envelope, Greeting
 from roiae.wire.packing import UNLIKE, pack, unpack
 from roiae.wire.signed_request import SignedAsk
-from roiae_client.answering.responder import HospitalDesk
+from roiae_client.answering.responder import Responder
 
 CLIENT_APP_RAISED = 2  # Flower's code for an application's error
 
 
-def answer(desk: HospitalDesk, message: Message) -> Message:
+def answer(responder: Responder, message: Message) -> Message:
     """The signed reply to a request, or a bare reason to one that does not even say which it is."""
     kind = message.metadata.message_type
     try:
@@ -24,13 +24,13 @@ def answer(desk: HospitalDesk, message: Message) -> Message:
             record = dict(message.content.config_records["ask"])
             greeting = Greeting.from_record(record)
             if greeting.protocol != PROTOCOL:
-                return _message(message, *desk.decline(kind, greeting))
+                return _message(message, *responder.decline(kind, greeting))
             signed, task = SignedAsk.from_record(record)
             arrays = unpack(message.content.array_records["arrays"]["packed"].data, signed.ask.nonce)
     except RefusalError as refusal:
-        desk.note_unread(kind, refusal)
+        responder.note_unread(kind, refusal)
         return Message(Error(CLIENT_APP_RAISED, Reason.BAD_REQUEST), reply_to=message)
-    return _message(message, *desk.answer(kind, signed, task, arrays))
+    return _message(message, *responder.answer(kind, signed, task, arrays))
 
 
 def _message(asked: Message, envelope: Envelope, signature: bytes, reply: Reply | None) -> Message:

@@ -103,7 +103,7 @@ def _serve_at(socket: str) -> None:
 
 
 def main() -> None:
-    """`python -m roiae_client.flower.supernode HEARD SOCKET …`: the rest is flower-supernode's own."""
+    """`python -m roiae_client.flower.supernode LAST_CONTACT SOCKET …`: the rest is flower-supernode's own."""
     _Heard.file = Path(sys.argv.pop(1))
     _serve_at(sys.argv.pop(1))
     fleet_http_connection.FleetHttpClient = _Heard  # type: ignore[attr-defined]

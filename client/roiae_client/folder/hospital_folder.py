@@ -30,14 +30,14 @@ What this hospital allows; nothing that a coordinator sends can change it. Read 
 docs/HOSPITAL.md explains each setting and says what leaves the building."""
 
 
-class ClientFolder:
+class HospitalFolder:
     """The files of one hospital in one federation."""
 
     def __init__(self, path: Path, config: SiteConfig) -> None:
         self.path, self.config = path, config
 
     @classmethod
-    def create(cls, path: Path, name: str, data: Path | None) -> "ClientFolder":
+    def create(cls, path: Path, name: str, data: Path | None) -> "HospitalFolder":
         """A new hospital with keys of its own, in a folder that is absent or empty.
 
         Args:
@@ -63,7 +63,7 @@ class ClientFolder:
         return cls.open(path)
 
     @classmethod
-    def open(cls, path: Path) -> "ClientFolder":
+    def open(cls, path: Path) -> "HospitalFolder":
         """
         Raises:
             ConfigError: site.yaml has an unknown or impossible setting.

@@ -15,7 +15,7 @@ from roiae_client.intake.records import NO_BOX, Boxes, BoxRecord, Unit
 
 SUFFIXES = frozenset({".png", ".tif", ".tiff", ".bmp"})
 ENDINGS = ("_mask", "-mask", "_seg", "-seg", "_label", "_annotation", "_gt", "-gt", "_segmentation")
-_MOST_CLASSES = 32  # more levels are a picture, or a mask with soft edges
+_MAX_CLASSES = 32  # more levels are a picture, or a mask with soft edges
 _MOST = 0.5  # share of the picture that an ROI covers at most
 _EIGHT = np.ones((3, 3), dtype=int)  # pixels that touch at a corner are one part
 
@@ -62,7 +62,7 @@ def read_mask(path: Path, name: str, *, odd: bool) -> Boxes:
         raise DataError(f"{path}: {error}") from error
     found = [int(level) for level in np.unique(levels)]
     classes = [level for level in found if level]
-    if len(found) > _MOST_CLASSES:
+    if len(found) > _MAX_CLASSES:
         raise DataError(
             f"{path}: {len(found)} grey levels are no binary mask, nor one of classes. Expected 0 and one other, "
             "or 0 and the number of each class, as PNG."

@@ -21,7 +21,7 @@ from roiae_client.intake.records import Boxes, BoxRecord, Corners, Unit
 from roiae_client.intake.source import Source, target_error
 
 _OVERHANG_PX = 1  # of a box drawn up to the border: tools round outwards
-_LEAST_PX = 2  # of an ROI each way
+_MIN_PX = 2  # of an ROI each way
 _FAST = 1  # of zlib's levels: speckle packs hardly better with more
 
 
@@ -106,7 +106,7 @@ class Intake:
         frame = frame.holding(box)
         box = _brought_back(box, frame)
         check_box(box, frame)
-        if min(box[2] - box[0], box[3] - box[1]) < _LEAST_PX:
+        if min(box[2] - box[0], box[3] - box[1]) < _MIN_PX:
             raise FrameError(f"ROI {box} is of {box[2] - box[0]}×{box[3] - box[1]} px, which no ROI is.")
         self._pixels.append((record, frame.picture))
         self._taken.add((name, record.frame))

@@ -13,8 +13,8 @@ from roiae_client.folder.site_config import Limits, RequestKind
 from roiae_client.recipe.spending import Spent
 
 # As no honest run asks for; beyond these, all but one batch's share of an update would be lost beside something known.
-MOST_WEIGHT_DECAY = 1.0
-MOST_PROXIMAL_MU = 1.0
+MAX_WEIGHT_DECAY = 1.0
+MAX_PROXIMAL_MU = 1.0
 
 
 def check_task(task: Task, limits: Limits, spent: Spent) -> None:
@@ -56,10 +56,10 @@ def _beyond(task: TrainTask, limits: Limits) -> Iterator[tuple[str, str]]:
     least, most = WEIGHT_RANGE
     if not all(least <= weight <= most for weight in task.weights.values()) or max(task.weights.values()) < 1:
         yield f"loss weights {task.weights}", f"each lies between {least:g} and {most:g}, and one of them is 1 or more"
-    if task.weight_decay > MOST_WEIGHT_DECAY:
-        yield f"a weight decay of {task.weight_decay:g}", f"at most {MOST_WEIGHT_DECAY:g} is allowed"
-    if task.proximal_mu > MOST_PROXIMAL_MU:
-        yield f"a proximal weight of {task.proximal_mu:g}", f"at most {MOST_PROXIMAL_MU:g} is allowed"
+    if task.weight_decay > MAX_WEIGHT_DECAY:
+        yield f"a weight decay of {task.weight_decay:g}", f"at most {MAX_WEIGHT_DECAY:g} is allowed"
+    if task.proximal_mu > MAX_PROXIMAL_MU:
+        yield f"a proximal weight of {task.proximal_mu:g}", f"at most {MAX_PROXIMAL_MU:g} is allowed"
 
 
 def _check_budget(kind: RequestKind, task: Task, limits: Limits, spent: Spent) -> None:

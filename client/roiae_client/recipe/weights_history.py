@@ -26,7 +26,7 @@ from roiae_client.recipe.weights_state import Anchor, Course, WeightsState
 # Honest rounds on two hospitals of real frames (82 and 66 steps a round, learning rate 0.001): the mean moved by at
 # most 6.7 in a round, one hospital's update by 9.1, and 14.9 over ten rounds, where √10 rounds of 5.4 are 17. One
 # weight moved by at most 0.038 in a round and 0.097 over ten. limits.max_update_norm is 20 as shipped.
-MOST_MISSED = 10  # rounds, for which the bound grows as their square root
+MAX_MISSED = 10  # rounds, for which the bound grows as their square root
 ONE_WEIGHT = 0.01  # of the bound of all weights together: 0.2 a round as shipped
 ROUNDING = 1.01  # a mean of updates that were all clipped, in float32 or float16, may lie a little beyond the bound
 # There, the received weights fell at most 0.77 dB and 0.026 behind the best before them, phase 2's first rounds among
@@ -37,7 +37,7 @@ STEADY = 20  # frames; over fewer, a mean swings more, by the square root of how
 # weights had passed the real ones after two passes, and had 0.50 and 0.48 after ten, 500 steps over all frames of the
 # manifest. Sixteen frames in batches of eight have made 24 steps in twelve passes, and have learned nothing yet.
 SIGHTED_STEPS, SIGHTED_PASSES = 500, 40  # after either, weights have to do better than one picture for all frames
-MOST_QUIET = 0.01  # of a step's gradient: 0.0008 at most in honest rounds, nearly all in weights made by hand
+MAX_QUIET = 0.01  # of a step's gradient: 0.0008 at most in honest rounds, nearly all in weights made by hand
 LARGEST_INITIAL = 1.0  # number of any initialisation: the scale of a norm
 
 
@@ -194,9 +194,9 @@ class _Watch(Guard):
         less than the first, and 0.03. Only while the best before says little: it takes a third of a second.
         """
         received, task = self._received, self._received.trained
-        if training.quiet > MOST_QUIET:
+        if training.quiet > MAX_QUIET:
             said = f"leave {training.quiet:.1%} of a step's gradient below {QUIET:g}, where honest ones leave"
-            raise _off_course(received.weights, f"{said} {MOST_QUIET:.0%} at most", ())
+            raise _off_course(received.weights, f"{said} {MAX_QUIET:.0%} at most", ())
         if task:
             own = 0.0 if received.learned else ms_ssim()
             best = {**self._means, "ms_ssim": max(self._means["ms_ssim"], own)}
@@ -209,8 +209,8 @@ def _rounds_since(anchor: Anchor, received: Received) -> int:
     """For which the bound grows. Not before the weights have to see: a claimed absence would lead there at once."""
     if not received.learned:
         return 1
-    passed = received.trained.round - anchor.round if received.trained else 1 + MOST_MISSED
-    return min(max(passed, 1), 1 + MOST_MISSED)
+    passed = received.trained.round - anchor.round if received.trained else 1 + MAX_MISSED
+    return min(max(passed, 1), 1 + MAX_MISSED)
 
 
 def _beyond(arrays: Arrays, there: Arrays, of_a_round: float, rounds: int) -> tuple[float, str]:

@@ -13,9 +13,9 @@ from roiae.errors import DataError
 from roiae.files import write_atomically
 from roiae.wire.contract import Arrays
 
-MOST_ANCHORS = 4  # of a run: the newest of each branch, and where branches may begin
-MOST_RUNS = 3  # whose arrays are kept; what is known of their quality is kept of all
-MOST_WAITING, WAITING_EVERY = 3, 5  # of weights that were refused, and rounds between them
+MAX_ANCHORS = 4  # of a run: the newest of each branch, and where branches may begin
+MAX_RUNS = 3  # whose arrays are kept; what is known of their quality is kept of all
+MAX_WAITING, WAITING_EVERY = 3, 5  # of weights that were refused, and rounds between them
 _COURSE = "course.json"
 
 
@@ -49,7 +49,7 @@ class Course:
         """With refused weights, unless others of nearly the same round wait already."""
         if any(0 <= weights.round - other.round < WAITING_EVERY for other in self.waiting):
             return self
-        return replace(self, waiting=(*self.waiting, weights)[-MOST_WAITING:])
+        return replace(self, waiting=(*self.waiting, weights)[-MAX_WAITING:])
 
     def gone_on(self, after: Anchor, before: Anchor | None, recipe: dict[str, Any]) -> "Course":
         """With new weights behind those that they follow.
@@ -62,12 +62,12 @@ class Course:
         if rises and not any(anchor.fork and anchor.weights == after.weights for anchor in kept):
             kept.append(replace(after, fork=True))
         passed = (*(anchor for anchor in self.passed if anchor.weights != after.weights), after)
-        return Course(self.recipe or recipe, (*kept, after)[-MOST_ANCHORS:], self.origins, passed=passed)
+        return Course(self.recipe or recipe, (*kept, after)[-MAX_ANCHORS:], self.origins, passed=passed)
 
     def begun_at(self, weights: str) -> "Course":
         """With an allowed start model as one more beginning."""
         others = tuple(other for other in self.origins if other != weights)
-        return replace(self, origins=(*others, weights)[-MOST_ANCHORS:])
+        return replace(self, origins=(*others, weights)[-MAX_ANCHORS:])
 
 
 class WeightsState:
@@ -124,7 +124,7 @@ class WeightsState:
             if old.stem not in kept:
                 old.unlink()
         runs = sorted(self._folder.glob(f"*/{_COURSE}"), key=lambda one: one.stat().st_mtime_ns)
-        for course_of_old in runs[:-MOST_RUNS]:
+        for course_of_old in runs[:-MAX_RUNS]:
             for old in course_of_old.parent.glob("*.safetensors"):
                 old.unlink()
 

@@ -9,13 +9,13 @@ from roiae.process.service import new_secret, only_one, socket_folder
 from roiae.process.supervisor import Service, Supervisor
 from roiae_client.answering.ledger import LedgerReader
 from roiae_client.flower.command import NOT_LET_IN, supernode_command
-from roiae_client.folder.hospital_folder import ClientFolder
+from roiae_client.folder.hospital_folder import HospitalFolder
 from roiae_client.folder.service_state import ServiceState
 
 LOCK = "service.lock"  # in state/
 
 
-def start(folder: ClientFolder) -> None:
+def start(folder: HospitalFolder) -> None:
     """Serve until the process is ended.
 
     Raises:
@@ -46,7 +46,7 @@ def start(folder: ClientFolder) -> None:
             supervisor.run(tick)
 
 
-def _services(folder: ClientFolder, superlink: str, state: ServiceState, socket: Path) -> list[Service]:
+def _services(folder: HospitalFolder, superlink: str, state: ServiceState, socket: Path) -> list[Service]:
     bundle = folder.config.ca_bundle.read_bytes() if folder.config.ca_bundle else b""
     roots = folder.state / "roots.pem"
     write_atomically(roots, folder.ca_certificate.read_bytes() + bundle)
@@ -66,7 +66,7 @@ def _meaning(code: int) -> str:
     return ""
 
 
-def _describe(folder: ClientFolder, connected: bool, paused: bool) -> str:
+def _describe(folder: HospitalFolder, connected: bool, paused: bool) -> str:
     if paused:
         return f"paused: nothing more is answered until `roiae-client pause {folder.path} --off`"
     return "connected to the coordinator" if connected else "not connected to the coordinator; trying"

@@ -7,7 +7,7 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from roiae.wire.contract import TASKS
-from roiae_client.answering.responder import HospitalDesk
+from roiae_client.answering.responder import Responder
 from roiae_client.flower.messages import answer
 
 PARTITION = "partition-id"  # Flower's key for which of the simulated nodes a context belongs to
@@ -15,7 +15,7 @@ WHICH = "which"  # an engine's own query: which of the sites is this node?
 _QUERY = "query."
 
 
-def client_app(responder_of: Callable[[int], AbstractContextManager[HospitalDesk]]) -> ClientApp:
+def client_app(responder_of: Callable[[int], AbstractContextManager[Responder]]) -> ClientApp:
     """A ClientApp that answers every request of the contract.
 
     Args:

@@ -12,7 +12,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from roiae.errors import EngineError
-from roiae_client.answering.responder import HospitalDesk
+from roiae_client.answering.responder import Responder
 from roiae_lab.flower.client_app import PARTITION, WHICH, client_app
 from roiae_server.flower.grid import LocalGrid, MessageGrid
 
@@ -21,7 +21,7 @@ START_SECONDS = 60.0  # for Ray's nodes to register
 Over = Callable[[MessageGrid, Mapping[str, int]], None]  # is given a grid, and each site's node
 
 
-def run_local(responders: Mapping[str, HospitalDesk], over: Over) -> None:
+def run_local(responders: Mapping[str, Responder], over: Over) -> None:
     """Run with every site in this process."""
     nodes = {site: place + 1 for place, site in enumerate(responders)}
     in_place = list(responders.values())

@@ -17,7 +17,7 @@ from roiae.site.answers import Site
 from roiae_lab.reproduce.arms import parse_arms
 from roiae_lab.reproduce.claims import CLAIMS
 from roiae_lab.reproduce.costs import cost_table, hospital_table
-from roiae_lab.reproduce.model_run import Training, seconds_a_step
+from roiae_lab.reproduce.model_run import ModelRun, seconds_a_step
 from roiae_lab.reproduce.page import Ran, experiment_page
 from roiae_lab.reproduce.protocol import Protocol
 from roiae_lab.reproduce.reshaped_sites import check_same_subjects, with_moved_boxes, with_roles
@@ -172,7 +172,7 @@ def _open(asked: Reproduction, config: RunConfig, console: Console) -> list[list
     return [sites, others]
 
 
-def _trainings(protocols: Sequence[Protocol], arms: Sequence[str]) -> list[Training]:
+def _trainings(protocols: Sequence[Protocol], arms: Sequence[str]) -> list[ModelRun]:
     """Each once: a hospital alone is the same whoever is held out elsewhere."""
     by_path = {training.path: training for protocol in protocols for training in protocol.trainings(arms)}
     return list(by_path.values())

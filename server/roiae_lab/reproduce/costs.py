@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from roiae.data.site_data import FrameSet
 from roiae.site.answers import Site
 from roiae_lab.reproduce.arms import ALONE, POOLED
-from roiae_lab.reproduce.model_run import Training, open_run
+from roiae_lab.reproduce.model_run import ModelRun, open_run
 from roiae_lab.reproduce.tables import NOTHING, Table
 from roiae_server.report.facts import transfer
 from roiae_server.report.words import duration, size
@@ -33,7 +33,7 @@ class Cost:
         )
 
 
-def cost_table(trainings: Iterable[Training]) -> Table:
+def cost_table(trainings: Iterable[ModelRun]) -> Table:
     """
     Args:
         trainings: each once, and done.
@@ -50,7 +50,7 @@ def cost_table(trainings: Iterable[Training]) -> Table:
     return Table("Steps, bytes and hours by arm", headings, [*rows, total])
 
 
-def _cost(training: Training) -> Cost:
+def _cost(training: ModelRun) -> Cost:
     with closing(open_run(training.path)) as run:
         of = transfer(run.state.sites, run.rounds()).values()
     travels = training.label not in (ALONE, POOLED)

@@ -33,7 +33,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Training:
+class ModelRun:
     """What is to be trained, and where."""
 
     name: str  # as a person reads it

@@ -14,7 +14,7 @@ from rich.console import Console
 from roiae.config import Role, RunConfig
 from roiae.site.answers import Site
 from roiae_lab.reproduce.arms import ALONE, METHOD, OTHER_ROI, POOLED, alone_config, branch_config, branches_of
-from roiae_lab.reproduce.model_run import Model, Training, fingerprints, load_model, train_alone, train_branch
+from roiae_lab.reproduce.model_run import Model, ModelRun, fingerprints, load_model, train_alone, train_branch
 from roiae_lab.reproduce.reshaped_sites import pooled_fingerprint, pooled_site
 from roiae_lab.simulation import Simulation, simulate
 from roiae_server.report.write import HTML
@@ -40,7 +40,7 @@ class Protocol:
     def sources(self) -> list[Site]:
         return [site for site in self.sites if site.role is Role.SOURCE]
 
-    def trainings(self, arms: Sequence[str]) -> Iterator[Training]:
+    def trainings(self, arms: Sequence[str]) -> Iterator[ModelRun]:
         """The method first: the branches need its phase 1."""
         yield self._method(scored_with_other_roi=OTHER_ROI in arms)
         for branch in branches_of(arms):
@@ -50,13 +50,13 @@ class Protocol:
         if ALONE in arms:
             yield from map(self._alone, self.sources)
 
-    def _method(self, scored_with_other_roi: bool) -> Training:
+    def _method(self, scored_with_other_roi: bool) -> ModelRun:
         trained: dict[str, Arm] = {"phase1": "phase1", "control": "control", METHOD: "phase2"}
         models = {name: Model(arm, self.sites) for name, arm in trained.items()}
         if scored_with_other_roi:
             models |= {f"{OTHER_ROI}/{arm}": Model(trained[arm], self.others) for arm in ("phase1", "control")}
         settings, path = self.config.model_dump(mode="json"), self.folder / METHOD
-        return Training(
+        return ModelRun(
             name=self._title(METHOD),
             label=METHOD,
             path=path,
@@ -69,14 +69,14 @@ class Protocol:
             last_file=HTML,
         )
 
-    def _branch(self, name: str) -> Training:
+    def _branch(self, name: str) -> ModelRun:
         path, config = self.folder / name, branch_config(self.config, name)
         sites = self.others if name == OTHER_ROI else self.sites
 
         def train(console: Console) -> None:
             train_branch(path, config, sites, load_model(self.folder / METHOD, "phase1"), console)
 
-        return Training(
+        return ModelRun(
             name=self._title(name),
             label=name,
             path=path,
@@ -89,13 +89,13 @@ class Protocol:
             models={f"{OTHER_ROI}/{METHOD}" if name == OTHER_ROI else name: Model("phase2", sites)},
         )
 
-    def _pooled(self) -> Training:
+    def _pooled(self) -> ModelRun:
         path, config = self.folder / POOLED, alone_config(self.config)
 
         def train(console: Console) -> None:
             train_alone(path, config, pooled_site(self.sources), console)
 
-        return Training(
+        return ModelRun(
             name=self._title(POOLED),
             label=POOLED,
             path=path,
@@ -107,9 +107,9 @@ class Protocol:
             models={POOLED: Model("phase2", self.sites)},
         )
 
-    def _alone(self, site: Site) -> Training:
+    def _alone(self, site: Site) -> ModelRun:
         path, config = self.out / site.name / ALONE / f"seed-{self.config.seed}", alone_config(self.config)
-        return Training(
+        return ModelRun(
             name=f"seed {self.config.seed}, {site.name} alone",
             label=ALONE,
             path=path,

@@ -14,7 +14,7 @@ from roiae.method.metrics import Evaluation
 from roiae.site.answers import Site
 from roiae.wire.contract import SHIFT_ARMS, EvaluateTask, Request
 from roiae_lab.reproduce.arms import METHOD
-from roiae_lab.reproduce.model_run import Model, Training, load_model, open_run
+from roiae_lab.reproduce.model_run import Model, ModelRun, load_model, open_run
 from roiae_lab.reproduce.protocol import Protocol
 from roiae_server.report.changes import Scores
 from roiae_server.run.run_folder import SHIFT
@@ -66,7 +66,7 @@ def score(arrays: Mapping[str, Any], sites: Iterable[Site], config: RunConfig) -
     return {site.name: Evaluation.from_sums(site.answer(request).metrics).means() for site in sites}
 
 
-def _scores(protocol: Protocol, models: Mapping[str, tuple[Training, Model]]) -> dict[str, BySite]:
+def _scores(protocol: Protocol, models: Mapping[str, tuple[ModelRun, Model]]) -> dict[str, BySite]:
     path = protocol.folder / SCORES
     kept = _kept(path)
     for name, (training, model) in models.items():
@@ -84,7 +84,7 @@ def _kept(path: Path) -> dict[str, BySite]:
     return kept
 
 
-def _weights(training: Training) -> dict[str, float]:
+def _weights(training: ModelRun) -> dict[str, float]:
     with closing(open_run(training.path)) as run:
         return run.weights
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from roiae.console.terminal import say
 from roiae.errors import ServiceError
-from roiae_lab.reproduce.model_run import Training
+from roiae_lab.reproduce.model_run import ModelRun
 from roiae_server.report.words import duration
 
 LOOK_AGAIN = 5.0  # seconds until a process with nothing to do looks what the others have done
@@ -24,7 +24,7 @@ class Work:
         measure: seconds of an optimiser's step, for the first forecast.
     """
 
-    def __init__(self, trainings: Sequence[Training], measure: Callable[[], float], console: Console) -> None:
+    def __init__(self, trainings: Sequence[ModelRun], measure: Callable[[], float], console: Console) -> None:
         self._left = [training for training in trainings if not _is_done(training)]
         self._of, self._console = len(trainings), console
         say(f"{self._of} trainings, {self._of - len(self._left)} of them done", console)
@@ -46,7 +46,7 @@ class Work:
             else:
                 time.sleep(LOOK_AGAIN)
 
-    def _finish(self, training: Training) -> bool:
+    def _finish(self, training: ModelRun) -> bool:
         """Whether it is done now; else another process is at it."""
         try:
             if not training.is_done():
@@ -60,7 +60,7 @@ class Work:
             return False
         return True
 
-    def _announce(self, training: Training) -> None:
+    def _announce(self, training: ModelRun) -> None:
         steps = sum(later.steps for later in self._left)
         seconds = self._pace * steps
         left = "less than a minute" if seconds < 60 else f"about {duration(seconds)}"
@@ -68,7 +68,7 @@ class Work:
         say(f"{place}: {training.name}; {steps} optimiser steps left, {left}", self._console)
 
 
-def _is_done(training: Training) -> bool:
+def _is_done(training: ModelRun) -> bool:
     try:
         return training.is_done()
     except ServiceError:

@@ -191,9 +191,9 @@ def check_forecast(folder: Path, config: RunConfig, sites: int) -> Iterator[Find
 def check_limits(folder: Path, config: RunConfig, sites: dict[str, Any]) -> Iterator[Finding]:
     """Which settings of the run a hospital would refuse, of those that have told their limits in a handshake."""
     from roiae_server.run.site_limits import refused
-    from roiae_server.service.site_registry import read_heard
+    from roiae_server.service.site_registry import read_last_contacts
 
-    told = {site: heard.limits for site, heard in read_heard(folder).items() if heard.limits and site in sites}
+    told = {site: heard.limits for site, heard in read_last_contacts(folder).items() if heard.limits and site in sites}
     found = {site: refused(config, Role(sites[site]["role"]), limits) for site, limits in sorted(told.items())}
     for site, sentences in found.items():
         for sentence in sentences:

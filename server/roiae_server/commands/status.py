@@ -19,7 +19,7 @@ from roiae_server.report.write import write_real_report
 from roiae_server.run.run_folder import SHIFT, RunFolder
 from roiae_server.service.live_status import PARTICIPATION, STATUS
 from roiae_server.service.processes import PID
-from roiae_server.service.site_registry import Heard, read_heard
+from roiae_server.service.site_registry import LastContact, read_last_contacts
 
 FIRST = "first"  # the run's name where none is given
 STALE_SECONDS = 15.0  # after which a status that is written every second is of a service that is gone
@@ -104,11 +104,11 @@ def _sites_table(folder: CoordinatorFolder, said: dict[str, Any], served: bool) 
     table = Table(box=None)
     for heading in ("hospital", "role", "connected", "last request", "asked", "counted", "version", "ledger"):
         table.add_column(heading, overflow="fold", no_wrap=heading in ("hospital", "last request"))
-    heard, enrolled = read_heard(folder.path), folder.sites
+    heard, enrolled = read_last_contacts(folder.path), folder.sites
     path = folder.runs / said.get("run", "") / PARTICIPATION
     parts = json.loads(path.read_bytes()) if path.is_file() else {}
     for site in sorted({*enrolled, *said["sites"]}):
-        now, part, last = said["sites"].get(site, {}), parts.get(site, {}), heard.get(site, Heard())
+        now, part, last = said["sites"].get(site, {}), parts.get(site, {}), heard.get(site, LastContact())
         reasons = _reasons(part)
         table.add_row(
             site,

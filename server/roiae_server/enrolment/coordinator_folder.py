@@ -37,7 +37,7 @@ from roiae_server.enrolment.federation_yaml import federation_yaml
 from roiae_server.enrolment.site_list import Enrolled, Sites, with_keys, with_site, without_site
 
 COORDINATOR, FEDERATION, SITES = "coordinator.yaml", "federation.yaml", "sites.json"
-HEARD = "heard.json"  # ledger heads and versions, as hospitals' replies said them
+LAST_CONTACT = "last_contact.json"  # ledger heads and versions, as hospitals' replies said them
 PKI, KITS, RUNS, SUPERLINK, LOG = "pki", "kits", "runs", "superlink", "log"
 LOCK = ".lock"
 LOCK_PATIENCE = 10.0  # seconds; a command holds the lock for a few hundredths of one

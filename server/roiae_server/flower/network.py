@@ -30,7 +30,7 @@ from roiae_server.run.transport import Outcome
 
 POLL_SECONDS = 0.5
 GREETING_SECONDS = 30.0
-MOST_SENDS = 30  # of one request to one site, which weighs a model each time
+MAX_SENDS = 30  # of one request to one site, which weighs a model each time
 LOST = frozenset(
     {
         ErrorCode.NODE_UNAVAILABLE,  # its session ended with the request in hand
@@ -43,7 +43,7 @@ LOST = frozenset(
 log = logging.getLogger(__name__)
 
 
-class Directory(Protocol):
+class Registry(Protocol):
     """Who is enrolled and connected, and what each site's ledger said last."""
 
     def key(self, site: str) -> PublicKey | None: ...
@@ -113,7 +113,7 @@ class NetworkTransport:
 
     Args:
         grid: of a Flower run.
-        directory: of the enrolled sites.
+        registry: of the enrolled sites.
         signer: signs every request.
         patience: of every exchange.
         sources: the sites whose answers make the quorum.
@@ -123,14 +123,14 @@ class NetworkTransport:
     def __init__(
         self,
         grid: MessageGrid,
-        directory: Directory,
+        registry: Registry,
         signer: RequestSigner,
         patience: Patience,
         sources: Iterable[str],
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._grid, self._directory, self._signer, self._patience = grid, directory, signer, patience
+        self._grid, self._registry, self._signer, self._patience = grid, registry, signer, patience
         self._sources, self._clock, self._sleep = frozenset(sources), clock, sleep
 
     def exchange(self, requests: Mapping[str, Request]) -> Iterator[Outcome]:
@@ -168,31 +168,31 @@ class NetworkTransport:
                 yield outcome
             if waiting:
                 self._sleep(POLL_SECONDS)
-        nodes = self._directory.nodes()
+        nodes = self._registry.nodes()
         for site, pending in waiting.items():
             online = site in nodes and nodes[site].online
             yield Outcome(site, None, Reason.NO_REPLY if online else Reason.OFFLINE, pending.bytes_out, 0)
 
     def _given_up(self, waiting: Mapping[str, _Pending]) -> list[tuple[str, Reason]]:
         """Who was removed meanwhile, and who loses every request."""
-        removed = {site: Reason.OFFLINE for site in waiting if self._directory.key(site) is None}
-        failed = {site: Reason.SITE_FAILED for site, pending in waiting.items() if pending.sends > MOST_SENDS}
+        removed = {site: Reason.OFFLINE for site in waiting if self._registry.key(site) is None}
+        failed = {site: Reason.SITE_FAILED for site, pending in waiting.items() if pending.sends > MAX_SENDS}
         return list((failed | removed).items())
 
     def _send(self, waiting: Mapping[str, _Pending], end: float) -> None:
         """Send what is not in flight to the sites that are connected."""
-        nodes = self._directory.nodes()
+        nodes = self._registry.nodes()
         for site, pending in waiting.items():
             node = nodes.get(site)
             if node is None or not node.online or (pending.message and pending.activation == node.activation):
                 continue
             pending.sends += 1
-            if pending.sends > MOST_SENDS:
+            if pending.sends > MAX_SENDS:
                 continue
             if pending.message:
                 log.warning("%s has connected anew and is sent its request again", site)
             left = max(1.0, end - self._clock())
-            pending.ask = self._directory.ask(site, uuid.uuid4().hex, left)
+            pending.ask = self._registry.ask(site, uuid.uuid4().hex, left)
             content = pending.content.record(self._signer.sign(pending.ask, pending.content.signed))
             message = Message(content, node.node_id, pending.content.kind, ttl=left)
             pending.bytes_out += wire_bytes(message)
@@ -218,7 +218,7 @@ class NetworkTransport:
 
     def _outcome(self, site: str, pending: _Pending, message: Message) -> Outcome | None:
         """What came of it; None for a request that was lost on the way and has to be sent again."""
-        key, bytes_in = self._directory.key(site), 0
+        key, bytes_in = self._registry.key(site), 0
         try:
             with peers_fault("the reply"):
                 bytes_in = wire_bytes(message)
@@ -228,7 +228,7 @@ class NetworkTransport:
         except RefusalError as refusal:
             log.warning("%s: %s", site, shown(refusal))
             return Outcome(site, None, refusal.reason, pending.bytes_out, bytes_in)
-        self._directory.heard(site, envelope)
+        self._registry.heard(site, envelope)
         reason = Reason(envelope.reason) if envelope.reason else None
         return Outcome(site, reply, reason, pending.bytes_out, bytes_in)
 

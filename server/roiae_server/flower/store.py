@@ -25,7 +25,7 @@ SWEEP_SECONDS = 5.0
 # Once the run knows of a reply, it has no row of its own any more; its parts are fetched within a second of the last.
 ORPHAN_SECONDS = 60.0
 
-LEAST_QUOTA, SHARE = 2**30, 4  # bytes that the database may have in any case, and of what is free one in so many
+MIN_QUOTA, SHARE = 2**30, 4  # bytes that the database may have in any case, and of what is free one in so many
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class Sweeper:
 
 def quota(database: Path) -> int:
     """Bytes that the database may grow to: however it is filled, the disk keeps room for runs and their ledgers."""
-    return max(LEAST_QUOTA, shutil.disk_usage(database.parent).free // SHARE)
+    return max(MIN_QUOTA, shutil.disk_usage(database.parent).free // SHARE)
 
 
 def bound(most: int) -> None:

@@ -39,12 +39,12 @@ from roiae_server.flower.fleet_calls import (
     RefusedError,
     call_bytes,
 )
-from roiae_server.gateway.rate_limits import Account, Visitors
+from roiae_server.gateway.rate_limits import Account, RateLimits
 from roiae_server.gateway.reply_size import ReplySize
 from roiae_server.gateway.roll import Caller, Roll
 from roiae_server.gateway.settings import GatewaySettings, Limits, read_gateway_settings
 from roiae_server.gateway.superlink_door import SuperLinkDoor, superlink_client
-from roiae_server.gateway.tls_server import Listener, bind
+from roiae_server.gateway.tls_server import TlsServer, bind
 
 log = logging.getLogger(__name__)
 
@@ -60,8 +60,8 @@ class Reception:
     An enrolled caller is named in the scope's `account` and `caller`, and its connection is its own from then on.
     """
 
-    def __init__(self, app: ASGIApp, roll: Roll, visitors: Visitors, size: ReplySize) -> None:
-        self._app, self._roll, self._visitors, self._size = app, roll, visitors, size
+    def __init__(self, app: ASGIApp, roll: Roll, rates: RateLimits, size: ReplySize) -> None:
+        self._app, self._roll, self._visitors, self._size = app, roll, rates, size
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -204,7 +204,7 @@ def gateway_app(limits: Limits, upstream: httpx.AsyncClient, roll: Roll, size: R
             Route(f"/v1/fleet/{operation}", _FleetCall(operation, fleet), methods=["POST"])
             for operation in sorted(FLEET_OPERATIONS)
         ],
-        middleware=[Middleware(Reception, roll=roll, visitors=Visitors(limits), size=size)],
+        middleware=[Middleware(Reception, roll=roll, rates=RateLimits(limits), size=size)],
         exception_handlers={404: _not_found, 405: _not_found},
         lifespan=lifespan,
     )
@@ -263,7 +263,7 @@ def serve(settings: GatewaySettings) -> None:
     roll = Roll(folder)
     app = gateway_app(limits, superlink_client(settings.upstream, limits), roll, ReplySize(folder.superlink))
     with bind(settings.host, settings.port) as socket:
-        Listener(app, socket, tls, limits, roll).run()
+        TlsServer(app, socket, tls, limits, roll).run()
 
 
 def main() -> None:

@@ -86,7 +86,7 @@ class Account:
             log.warning("%s: %s; %d", self.name, what, number)
 
 
-class Visitors:
+class RateLimits:
     """The accounts of all sites and strangers."""
 
     def __init__(self, limits: Limits) -> None:

@@ -50,7 +50,7 @@ def bind(host: str, port: int) -> socket.socket:
 class Connection(H11Protocol):
     """uvicorn's HTTP/1.1 with a place among the slots, and a bound on the time that a request's headers may take."""
 
-    def __init__(self, listener: "Listener", plain: socket.socket, address: str, **uvicorn_own: Any) -> None:
+    def __init__(self, listener: "TlsServer", plain: socket.socket, address: str, **uvicorn_own: Any) -> None:
         super().__init__(**uvicorn_own)
         self.app_state = {**self.app_state, "connection": self}  # so that a signed request can vouch for it
         self.origin = origin(address)
@@ -101,7 +101,7 @@ class Connection(H11Protocol):
             self._headers_due = None
 
 
-class Listener(uvicorn.Server):
+class TlsServer(uvicorn.Server):
     """Serves an application over TLS on a bound socket, to callers on the roll before all others."""
 
     def __init__(self, app: ASGIApp, bound: socket.socket, tls: ssl.SSLContext, limits: Limits, roll: Roll) -> None:

@@ -33,7 +33,7 @@ from roiae_server.run.run_folder import SHIFT, RunFolder, RunState
 from roiae_server.run.shift import ShiftScoring
 from roiae_server.run.transport import Aggregator, InOrder, Outcome, Take, Transport
 
-MODEL_FILES = {"phase1": "phase1.safetensors", "phase2": "final.safetensors", "control": "control.safetensors"}
+MODEL_FILES = {"phase1": "phase1.safetensors", "phase2": "phase2.safetensors", "control": "control.safetensors"}
 
 # What a site that is asked the same again refuses again, until a person has changed something.
 REFUSED_AGAIN = (

@@ -16,16 +16,16 @@ from roiae.shift.messages import Choice
 from roiae.shift.newton import STRENGTHS
 from roiae.shift.probe import BINS, ProbeReading
 from roiae.shift.wire import from_arrays, has, to_arrays
-from roiae.site.bounds import MOST_SCORED
+from roiae.site.bounds import MAX_SCORED
 from roiae.wire.border import peers_fault
 from roiae.wire.contract import GRADIENT, NUM_EXAMPLES, SHIFT_ARMS, VALIDATION, Arrays, Reply, TrainTask, check_arrays
 
 Metrics = dict[str, float]
 Admit = Callable[[Reply], Metrics]
 
-MOST_NUMBER = 1e15  # of a metric: sums over a million frames are far below
-MOST_SCORE = 1e30  # of an array's numbers: their squares add up to a finite number
-MOST_SECONDS = 1e7  # of one site's work on one request
+MAX_NUMBER = 1e15  # of a metric: sums over a million frames are far below
+MAX_SCORE = 1e30  # of an array's numbers: their squares add up to a finite number
+MAX_SECONDS = 1e7  # of one site's work on one request
 MAGNITUDES = (1e-9, 1e9)  # of a term's gradient
 
 
@@ -37,13 +37,13 @@ def admitted(reply: Reply, admit: Admit) -> Metrics:
             the reply, whatever it raises; as `admit`.
     """
     with peers_fault("a reply's numbers"):
-        if not 0 <= reply.seconds <= MOST_SECONDS:
+        if not 0 <= reply.seconds <= MAX_SECONDS:
             raise RefusalError(Reason.BAD_METRICS, f"a reply took {reply.seconds:g} seconds")
-        if any(MOST_NUMBER < abs(number) < math.inf for number in reply.metrics.values()):
-            raise RefusalError(Reason.BAD_METRICS, f"a number is beyond {MOST_NUMBER:g}")
+        if any(MAX_NUMBER < abs(number) < math.inf for number in reply.metrics.values()):
+            raise RefusalError(Reason.BAD_METRICS, f"a number is beyond {MAX_NUMBER:g}")
         metrics = admit(reply)
-        if any(float(np.abs(array).max(initial=0)) > MOST_SCORE for array in reply.arrays.values()):
-            raise RefusalError(Reason.BAD_METRICS, f"an array has a number beyond {MOST_SCORE:g}")
+        if any(float(np.abs(array).max(initial=0)) > MAX_SCORE for array in reply.arrays.values()):
+            raise RefusalError(Reason.BAD_METRICS, f"an array has a number beyond {MAX_SCORE:g}")
         return metrics
 
 
@@ -118,7 +118,7 @@ def admit_probe(reply: Reply) -> Metrics:
 def admit_scores(reply: Reply, arms: Sequence[str]) -> Metrics:
     """An answer to `query.scores`: a number a frame for each score that could be had, and the probe's reading."""
     frames = reply.metrics.get("frames", 0)
-    if set(reply.metrics) != {"frames"} or not 1 <= frames <= MOST_SCORED or frames % 1:
+    if set(reply.metrics) != {"frames"} or not 1 <= frames <= MAX_SCORED or frames % 1:
         raise RefusalError(Reason.BAD_METRICS, "expected the number of frames that were scored")
     expected: Arrays = {}
     for arm in arms:
@@ -158,6 +158,6 @@ def _check_numbers(metrics: Mapping[str, float], names: set[str]) -> None:
 def _means(quality: Quality) -> Metrics:
     if quality.frames < 1:
         raise RefusalError(Reason.NO_FRAMES, "the reply counts no evaluated frames")
-    if quality.frames > MOST_SCORED:
-        raise RefusalError(Reason.MANY_FRAMES, f"the reply counts more than {MOST_SCORED} evaluated frames")
+    if quality.frames > MAX_SCORED:
+        raise RefusalError(Reason.MANY_FRAMES, f"the reply counts more than {MAX_SCORED} evaluated frames")
     return quality.means()

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from roiae.config import RunConfig
-from roiae.shift.group import LEAST_SOURCES
+from roiae.shift.group import MIN_SOURCES
 from roiae.shift.messages import Choice
 from roiae.shift.outcome import NotComputed, WhyNot
 from roiae.shift.probe import ProbeReading
 from roiae.shift.wire import from_arrays, has
 from roiae.wire.contract import (
-    MOST_STEPS,
+    MAX_STEPS,
     NUM_EXAMPLES,
     Arrays,
     KeysTask,
@@ -95,8 +95,8 @@ class ShiftScoring:
         if holdout not in keys:
             return NotComputed(WhyNot.NO_FRAMES, "the held-out site takes no part")
         frames = {site: int(reply.metrics[NUM_EXAMPLES]) for site, reply in replies.items() if site != holdout}
-        if len(frames) < LEAST_SOURCES:
-            return NotComputed(WhyNot.ONE_SOURCE, f"{len(frames)} sources take part; {LEAST_SOURCES} are needed")
+        if len(frames) < MIN_SOURCES:
+            return NotComputed(WhyNot.ONE_SOURCE, f"{len(frames)} sources take part; {MIN_SOURCES} are needed")
         return _Group(tuple(sorted(frames)), keys, sum(frames.values()))
 
     def _ask_statistics(self, group: _Group) -> Arrays | NotComputed:
@@ -110,7 +110,7 @@ class ShiftScoring:
     def _fit(self, group: _Group, statistics: Arrays) -> _Fitted | NotComputed:
         """Carry the sources' steps from each to all, until they say that the probe is fitted."""
         carried = statistics
-        for step in range(1, MOST_STEPS + 2):
+        for step in range(1, MAX_STEPS + 2):
             task = ProbeTask(**self._asked(group), step=step)
             replies = self.exchange(task, self._encoders | carried, group.sources, admit_probe)
             if missing := len(group.sources) - len(replies):

@@ -18,8 +18,8 @@ from roiae.errors import SetupError
 from roiae_server.enrolment.coordinator_folder import (
     COORDINATOR,
     FEDERATION,
-    HEARD,
     KITS,
+    LAST_CONTACT,
     LOG,
     PKI,
     RUNS,
@@ -69,8 +69,9 @@ def _add_all(archive: tarfile.TarFile, folder: CoordinatorFolder) -> None:
     with folder.locked():
         for name in (COORDINATOR, FEDERATION, SITES):
             archive.add(folder.path / name, arcname=name)
-        if (folder.path / HEARD).exists():  # else nobody was heard from yet
-            _add_bytes(archive, HEARD, (folder.path / HEARD).read_bytes())  # a run may replace it meanwhile
+        if (folder.path / LAST_CONTACT).exists():  # else nobody was heard from yet
+            content = (folder.path / LAST_CONTACT).read_bytes()  # a run may replace it meanwhile
+            _add_bytes(archive, LAST_CONTACT, content)
         for name in (PKI, KITS):
             archive.add(folder.path / name, arcname=name, filter=_finished)
     for name in (RUNS, SUPERLINK, LOG):

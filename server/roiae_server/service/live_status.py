@@ -16,7 +16,7 @@ from roiae_server.run.participation import participation
 from roiae_server.run.plan import Step
 from roiae_server.run.progress import RunProgress, title
 from roiae_server.run.run_folder import ROUNDS, RunFolder
-from roiae_server.service.site_registry import SiteDirectory
+from roiae_server.service.site_registry import SiteRegistry
 
 STATUS = "status.json"
 PARTICIPATION = "participation.json"  # in the run's folder
@@ -25,21 +25,21 @@ EVERY_SECONDS = 1.0
 log = logging.getLogger(__name__)
 
 
-class Board:
+class LiveStatus:
     """Keeps `status.json` and the enrolment true, once a second and at every event; a context in which it does so.
 
     It is the federation's observer, and passes everything on to the progress that a person follows.
     """
 
-    def __init__(self, folder: CoordinatorFolder, directory: SiteDirectory, run: RunFolder) -> None:
-        self._folder, self._directory, self._run = folder, directory, run
+    def __init__(self, folder: CoordinatorFolder, registry: SiteRegistry, run: RunFolder) -> None:
+        self._folder, self._registry, self._run = folder, registry, run
         self._progress: RunProgress | None = None
         self._doing = {"state": "waiting", "step": "", "since": time.time()}
         self._last: dict[str, str] = {}  # by site: what became of its latest request
         self._ended, self._lock = threading.Event(), threading.Lock()
         self._thread = threading.Thread(target=self._keep_up, daemon=True)
 
-    def __enter__(self) -> "Board":
+    def __enter__(self) -> "LiveStatus":
         self._thread.start()
         return self
 
@@ -48,7 +48,7 @@ class Board:
         self._thread.join()
         self._set(self._run.state.status, "")
 
-    def follow(self, progress: RunProgress) -> "Board":
+    def follow(self, progress: RunProgress) -> "LiveStatus":
         """Pass on what happens from now on to this progress."""
         self._progress = progress
         return self
@@ -84,13 +84,13 @@ class Board:
             self._progress.completed(step, done, steps)
 
     def _online(self) -> list[str]:
-        nodes = self._directory.nodes()
+        nodes = self._registry.nodes()
         return [site for site in self._run.sources if site in nodes and nodes[site].online]
 
     def _keep_up(self) -> None:
         while not self._ended.wait(EVERY_SECONDS):
             try:
-                self._directory.refresh()
+                self._registry.refresh()
                 self._write()
             except httpx.HTTPError as error:  # the SuperLink is being started again
                 log.warning("the SuperLink does not answer (%s)", type(error).__name__)
@@ -101,7 +101,7 @@ class Board:
 
     def _write(self) -> None:
         with self._lock:
-            nodes = self._directory.nodes()
+            nodes = self._registry.nodes()
             sites: dict[str, Any] = {
                 site: {"online": site in nodes and nodes[site].online, "last": self._last.get(site, "")}
                 for site in sorted(self._run.state.sites)

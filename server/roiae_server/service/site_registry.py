@@ -17,17 +17,17 @@ from roiae.files import write_json
 from roiae.identity.keys import PublicKey, SiteKeys
 from roiae.wire.envelope import NO_LINES, Ask, Envelope
 from roiae.wire.signed_request import new_ask
-from roiae_server.enrolment.coordinator_folder import HEARD, SITES, CoordinatorFolder
+from roiae_server.enrolment.coordinator_folder import LAST_CONTACT, SITES, CoordinatorFolder
 from roiae_server.flower.superlink import Control, Node
 
 log = logging.getLogger(__name__)
-MOST_LIMITS = 64  # that are kept of a site
+MAX_LIMITS = 64  # that are kept of a site
 _LIMIT = re.compile(r"limits\.[a-z_.]{1,60}")
 NODES_SECONDS = 0.4  # for which a list of nodes is good
 
 
 @dataclass(frozen=True)
-class Heard:
+class LastContact:
     """What a hospital's signed replies said besides their answers."""
 
     keys: str = ""  # fingerprint of the site's keys then: a hospital enrolled anew starts afresh
@@ -38,12 +38,12 @@ class Heard:
     limits: dict[str, float] = field(default_factory=dict)  # as its latest handshake told them
 
 
-def read_heard(folder: Path) -> dict[str, Heard]:
-    path = folder / HEARD
-    return {site: Heard(**said) for site, said in json.loads(path.read_bytes()).items()} if path.exists() else {}
+def read_last_contacts(folder: Path) -> dict[str, LastContact]:
+    path = folder / LAST_CONTACT
+    return {site: LastContact(**said) for site, said in json.loads(path.read_bytes()).items()} if path.exists() else {}
 
 
-class SiteDirectory:
+class SiteRegistry:
     """The enrolled sites of one run.
 
     Args:
@@ -54,7 +54,7 @@ class SiteDirectory:
 
     def __init__(self, folder: CoordinatorFolder, control: Control, run: str) -> None:
         self._folder, self._control, self._run = folder, control, run
-        self._heard = read_heard(folder.path)
+        self._heard = read_last_contacts(folder.path)
         self._keys: dict[str, SiteKeys] = {}
         self._pem: dict[str, bytes] = {}  # node keys as the SuperLink has them
         self._stamp = -1
@@ -63,7 +63,7 @@ class SiteDirectory:
         self.refresh()
 
     def refresh(self) -> None:
-        """Register who was enrolled, and let go at once who was removed."""
+        """Disclosures who was enrolled, and let go at once who was removed."""
         with self._lock:
             stamp = (self._folder.path / SITES).stat().st_mtime_ns
             if stamp == self._stamp:
@@ -108,7 +108,9 @@ class SiteDirectory:
                 lines, head = envelope.ledger_lines, envelope.ledger_head
             if envelope.ledger_lines < lines:
                 log.warning("%s: its ledger has %d lines, and had %d before", site, envelope.ledger_lines, lines)
-            self._keep(site, Heard(before.keys, envelope.roiae, lines, head, round(time.time(), 3), before.limits))
+            self._keep(
+                site, LastContact(before.keys, envelope.roiae, lines, head, round(time.time(), 3), before.limits)
+            )
         if envelope.reason == Reason.WITHDRAWN:
             log.warning("%s has withdrawn from the federation and is removed", site)
             self._folder.remove_site(site)
@@ -118,18 +120,18 @@ class SiteDirectory:
         """Keep which limits a site has told, as far as they are numbers of ours."""
         limits = {name: value for name, value in told.items() if _LIMIT.fullmatch(name) and math.isfinite(value)}
         with self._lock:
-            self._keep(site, replace(self._said(site), limits=dict(list(limits.items())[:MOST_LIMITS])))
+            self._keep(site, replace(self._said(site), limits=dict(list(limits.items())[:MAX_LIMITS])))
 
-    def _keep(self, site: str, said: Heard) -> None:
+    def _keep(self, site: str, said: LastContact) -> None:
         self._heard[site] = said
         content = {name: asdict(one) for name, one in sorted(self._heard.items())}
-        write_json(self._folder.path / HEARD, content)
+        write_json(self._folder.path / LAST_CONTACT, content)
 
-    def _said(self, site: str) -> Heard:
+    def _said(self, site: str) -> LastContact:
         """What was heard since the site has its present keys."""
-        said = self._heard.get(site, Heard())
+        said = self._heard.get(site, LastContact())
         now = self._keys[site].fingerprint if site in self._keys else ""
-        return said if said.keys == now else Heard(now)
+        return said if said.keys == now else LastContact(now)
 
 
 def _pem(key: PublicKey) -> bytes:

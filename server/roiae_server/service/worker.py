@@ -28,8 +28,8 @@ from roiae_server.run.progress import RunProgress
 from roiae_server.run.run_folder import RunFolder
 from roiae_server.run.site_limits import refused
 from roiae_server.service.begin_or_resume import open_run
-from roiae_server.service.live_status import Board
-from roiae_server.service.site_registry import SiteDirectory
+from roiae_server.service.live_status import LiveStatus
+from roiae_server.service.site_registry import SiteRegistry
 
 NEW_RUN = "A setting that a hospital refuses is changed in federation.yaml, for a new run (`start --run NAME`). "
 RETRY_SECONDS = (5.0, 300.0)  # before a step that lacked its quorum is tried again: first, and at most
@@ -54,17 +54,17 @@ def coordinate(folder: CoordinatorFolder, name: str, socket: Path, serve: bool, 
     control = Control(socket)
     try:
         control.wait_until_up()
-        directory, signer = SiteDirectory(folder, control, run.state.id), folder.load_signer()
-        with Board(folder, directory, run) as board:
+        registry, signer = SiteRegistry(folder, control, run.state.id), folder.load_signer()
+        with LiveStatus(folder, registry, run) as live:
             wait = RETRY_SECONDS[0]
             while run.state.status != "done":
-                board.wait_for_quorum()
+                live.wait_for_quorum()
                 try:
                     with flower_run(control, socket, (folder.superlink / "secret").read_bytes()) as grid:
-                        transport = NetworkTransport(grid, directory, signer, Patience.of(run), run.sources)
+                        transport = NetworkTransport(grid, registry, signer, Patience.of(run), run.sources)
                         if not run.state.completed:
-                            _greet(run, transport, directory)
-                        _drive(run, transport, board, console)
+                            _greet(run, transport, registry)
+                        _drive(run, transport, live, console)
                 except QuorumError as error:
                     if run.state.status == "incomplete":
                         raise
@@ -91,22 +91,22 @@ def coordinate(folder: CoordinatorFolder, name: str, socket: Path, serve: bool, 
         run.close()
 
 
-def _greet(run: RunFolder, transport: NetworkTransport, directory: SiteDirectory) -> None:
+def _greet(run: RunFolder, transport: NetworkTransport, registry: SiteRegistry) -> None:
     """Say before the first round what hospitals would refuse of it."""
     for site, told in transport.greet(run.state.sites).items():
-        directory.greeted(site, told)
+        registry.greeted(site, told)
         for sentence in refused(run.config, run.state.sites[site], told):
             print(f"{site} would refuse this run: {shown(sentence)}", flush=True)
 
 
-def _drive(run: RunFolder, transport: NetworkTransport, board: Board, console: Console) -> None:
+def _drive(run: RunFolder, transport: NetworkTransport, live: LiveStatus, console: Console) -> None:
     with RunProgress(console, run.config, run.state.completed) as progress:
         Federation(
             run,
             transport,
             new_aggregator=lambda: FlowerAggregator(run.config.strategy),
             initial_arrays=lambda: initial_arrays(run.config.model, run.config.seed),
-            observer=board.follow(progress),
+            observer=live.follow(progress),
         ).run()
 
 

@@ -13,7 +13,7 @@ from roiae.console.logs import LINE, Flood, SafeFormatter
 from roiae.errors import RoiaeError
 from roiae.text import shown_lines
 
-MOST_LINES = 1000  # of an error's message: one for each bad row of a manifest
+MAX_LINES = 1000  # of an error's message: one for each bad row of a manifest
 
 
 def new_app() -> typer.Typer:
@@ -35,7 +35,7 @@ def run_app(app: Callable[..., object], name: str) -> int:
     try:
         app(prog_name=name)
     except RoiaeError as error:
-        print(f"{name}: {shown_lines(error, MOST_LINES, LINE)}", file=sys.stderr)
+        print(f"{name}: {shown_lines(error, MAX_LINES, LINE)}", file=sys.stderr)
         return error.exit_code
     return 0
 

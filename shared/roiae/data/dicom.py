@@ -27,7 +27,7 @@ from roiae.errors import Fault, FrameError
 
 __all__ = ["is_dicom", "quiet_pydicom", "read_dicom", "read_header"]
 
-_LEAST_OF_PADDING = 32  # times that a frame is as long as what may follow it
+_MIN_OF_PADDING = 32  # times that a frame is as long as what may follow it
 _DEFAULTS = {"PixelRepresentation": 0, "SamplesPerPixel": 1}
 _IN_THE_EXTRA = frozenset({*uid.JPEG2000TransferSyntaxes, *uid.JPEGLSTransferSyntaxes})
 
@@ -180,7 +180,7 @@ def _is_padded(file: BinaryIO, syntax: uid.UID, expected: int, more: int, frame:
         file: stands where the pixel data begin, and stands there again.
         expected, more, frame: bytes of all frames, beyond them, and of one.
     """
-    if not 0 < more <= frame // _LEAST_OF_PADDING:
+    if not 0 < more <= frame // _MIN_OF_PADDING:
         return False
     start = file.tell()
     file.seek(start + (8 if syntax.is_implicit_VR else 12) + expected)

@@ -17,7 +17,7 @@ from roiae.method.rounding import rounded_sum
 from roiae.text import shown
 
 MEASURES = ("psnr", "ms_ssim", "roi_mae", "roi_edge_mae")
-MOST_PSNR = 100.0  # dB: a perfect frame counts as this instead of ∞
+MAX_PSNR = 100.0  # dB: a perfect frame counts as this instead of ∞
 
 
 @dataclass(frozen=True)
@@ -221,7 +221,7 @@ def nt_readings(
 def psnr(recon: Tensor, frame: Tensor) -> Tensor:
     """[B], −10·log₁₀ of each frame's mean squared error (data range 1), in dB and at most 100."""
     error = (recon.double() - frame.double()).square().mean(dim=(1, 2, 3))
-    return (-10 * torch.log10(error)).clamp_max(MOST_PSNR)
+    return (-10 * torch.log10(error)).clamp_max(MAX_PSNR)
 
 
 def _total(per_frame: Tensor) -> float:

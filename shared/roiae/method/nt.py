@@ -16,9 +16,9 @@ from scipy.ndimage import gaussian_filter1d, maximum_filter
 Greys = NDArray[np.floating]
 
 CALIPER = 0.8  # of the way from the band's grey to the line's, where the phantoms' borders lie; half-way is in fluid
-LEAST_RISE = 0.15  # of both lines above the band, as a share of the ROI's range of greys
-LEAST_SHARE = 0.5  # of the ROI's width in which both lines are seen
-MOST_WAVER = 0.2  # of a border about a smooth curve, as a share of the thickness: lines are smooth, speckle is not
+MIN_RISE = 0.15  # of both lines above the band, as a share of the ROI's range of greys
+MIN_SHARE = 0.5  # of the ROI's width in which both lines are seen
+MAX_WAVER = 0.2  # of a border about a smooth curve, as a share of the thickness: lines are smooth, speckle is not
 STRIP = 3  # columns that are averaged
 
 _BEND = 3  # degree of that curve
@@ -61,13 +61,13 @@ def find_borders(roi: Greys) -> Borders | None:
     if len(grey) <= _THICKNESS[0] or bright <= dark:
         return None
     calipers = np.array([_calipers(*strip) for strip in zip(grey.T, *_trace(grey), strict=True)])
-    seen = calipers[:, 2] >= LEAST_RISE * (bright - dark)
-    if seen.sum() < max(LEAST_SHARE * len(seen), _BEND + 2):
+    seen = calipers[:, 2] >= MIN_RISE * (bright - dark)
+    if seen.sum() < max(MIN_SHARE * len(seen), _BEND + 2):
         return None
     columns, borders = columns[seen], calipers[seen, :2]
     apart, slope = _beside_a_curve(columns, borders)
     upper, lower = borders.T
-    smooth = apart <= MOST_WAVER * np.median(lower - upper)
+    smooth = apart <= MAX_WAVER * np.median(lower - upper)
     return Borders(columns, upper, lower, slope) if smooth else None
 
 

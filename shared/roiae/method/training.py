@@ -29,7 +29,7 @@ from roiae.wire.contract import Arrays, TrainTask
 # AdamW's update is as linear in a gradient far below its epsilon as SGD's, and weights made by hand can keep gradients
 # there: one update then shows pixels (docs/PRIVACY.md). So what is small is dropped, far above an epsilon that is
 # smaller still. Of honest gradients that is one number in a hundred thousand.
-LEAST_GRADIENT, EPSILON = 1e-10, 1e-12
+MIN_GRADIENT, EPSILON = 1e-10, 1e-12
 # In such weights nearly every gradient number is below QUIET, from the first step on; in honest ones 0.3 % at most.
 # An honest network can fall silent in its first round and wake again: in 2 of 84, for 3 of 33 and 7 of 30 steps.
 QUIET = 1e-8
@@ -183,10 +183,10 @@ def load_arrays(model: nn.Module, arrays: Arrays) -> None:
 
 
 def _drop_smallest(parameters: list[nn.Parameter]) -> None:
-    """Set gradient numbers up to LEAST_GRADIENT to 0."""
+    """Set gradient numbers up to MIN_GRADIENT to 0."""
     for parameter in parameters:
         if parameter.grad is not None:
-            parameter.grad = F.hardshrink(parameter.grad, LEAST_GRADIENT)
+            parameter.grad = F.hardshrink(parameter.grad, MIN_GRADIENT)
 
 
 def _optimizer(model: nn.Module, task: TrainTask) -> torch.optim.Optimizer:

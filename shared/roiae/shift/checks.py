@@ -11,24 +11,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roiae.errors import Reason, RefusalError
-from roiae.shift.knn import LEAST_PROTOTYPE_SUBJECTS, Prototypes
+from roiae.shift.knn import MIN_PROTOTYPE_SUBJECTS, Prototypes
 from roiae.shift.mahalanobis import LatentSums, SourceGaussians
 from roiae.shift.outcome import Matrix
 from roiae.shift.probe import FOLDS, NO_FOLD, ProbeQuestion, Standard, effective_subjects
 
-LEAST_SUBJECTS = 50  # of training, behind a site's sums
-LEAST_SCORED_FRAMES = 20
-MOST_SPREADS = 10.0  # between a mean and the site's own, in units of the site's root mean square radius
-MOST_CONDITION = 1e6
-LEAST_DIRECTIONS = 8.0  # over which a squared distance spreads
-MOST_WEIGHT_NORM = 30.0  # of a row of probe weights, latents standardised
-LEAST_EFFECTIVE_SUBJECTS = 10.0  # of whom a gradient speaks
-MOST_FITS = 48
+MIN_SUBJECTS = 50  # of training, behind a site's sums
+MIN_SCORED_FRAMES = 20
+MAX_SPREADS = 10.0  # between a mean and the site's own, in units of the site's root mean square radius
+MAX_CONDITION = 1e6
+MIN_DIRECTIONS = 8.0  # over which a squared distance spreads
+MAX_WEIGHT_NORM = 30.0  # of a row of probe weights, latents standardised
+MIN_EFFECTIVE_SUBJECTS = 10.0  # of whom a gradient speaks
+MAX_FITS = 48
 SIGNIFICANT_DIGITS = 3
 _CLOSE = 1e-6  # relative: the site's own statistics come back as it sent them
 
 
-def check_subjects(subjects: Sequence[str], least: int = LEAST_SUBJECTS) -> None:
+def check_subjects(subjects: Sequence[str], least: int = MIN_SUBJECTS) -> None:
     """Enough different subjects stand behind a statistic.
 
     Raises:
@@ -56,18 +56,18 @@ def check_gaussians(gaussians: SourceGaussians, own: LatentSums, source: str | N
     if not np.isfinite(gaussians.means).all() or not np.isfinite(precision).all():
         raise _refusal("means or precision hold NaN or infinity")
     radius = np.sqrt(np.trace(own.scatter) / own.frames)
-    if np.linalg.norm(gaussians.means - own.mean, axis=1).max() > MOST_SPREADS * radius:
-        raise _refusal(f"a mean lies more than {MOST_SPREADS:g} spreads from this site's latents")
+    if np.linalg.norm(gaussians.means - own.mean, axis=1).max() > MAX_SPREADS * radius:
+        raise _refusal(f"a mean lies more than {MAX_SPREADS:g} spreads from this site's latents")
     if source is not None:
         _check_own(gaussians.means, gaussians.sources, source, own.mean, float(radius))
     if not np.allclose(precision, precision.T, rtol=_CLOSE, atol=0):
         raise _refusal("the precision is not symmetric")
     values = np.linalg.eigvalsh(precision)
-    if values[0] <= 0 or values[-1] > MOST_CONDITION * values[0]:
+    if values[0] <= 0 or values[-1] > MAX_CONDITION * values[0]:
         raise _refusal("the precision is not positive definite or is ill-conditioned")
     seen = precision @ own.scatter
     directions = np.trace(seen) ** 2 / np.sum(seen * seen.T)
-    if directions < min(LEAST_DIRECTIONS, min(dim, own.frames - 1) / 2):
+    if directions < min(MIN_DIRECTIONS, min(dim, own.frames - 1) / 2):
         raise _refusal(f"the precision looks along {directions:.1f} directions; it would single frames out")
 
 
@@ -82,8 +82,8 @@ def check_prototypes(pooled: Prototypes, dim: int, k: int) -> None:
         raise _refusal("prototypes have not the latents' dimension")
     if not all(np.isfinite(part).all() for part in (pooled.means, pooled.frames, within)):
         raise _refusal("prototypes hold NaN or infinity")
-    if (pooled.frames < LEAST_PROTOTYPE_SUBJECTS).any():
-        raise _refusal(f"a prototype stands for fewer than {LEAST_PROTOTYPE_SUBJECTS} frames")
+    if (pooled.frames < MIN_PROTOTYPE_SUBJECTS).any():
+        raise _refusal(f"a prototype stands for fewer than {MIN_PROTOTYPE_SUBJECTS} frames")
     if np.linalg.norm(pooled.means, axis=1).max() > 1 + _CLOSE:
         raise _refusal("prototypes are no means of normalised latents")
     small = _CLOSE * pooled.frames.sum()
@@ -104,13 +104,13 @@ def check_question(
     if source not in question.sources or list(question.sources) != sorted(set(question.sources)):
         raise _refusal("the probe's sources are not a sorted list with this site")
     fits = len(question.folds)
-    if not 1 <= fits <= MOST_FITS or not ((question.folds >= NO_FOLD) & (question.folds < FOLDS)).all():
-        raise _refusal(f"{fits} fits asked at once, of at most {MOST_FITS}, or a fold that does not exist")
+    if not 1 <= fits <= MAX_FITS or not ((question.folds >= NO_FOLD) & (question.folds < FOLDS)).all():
+        raise _refusal(f"{fits} fits asked at once, of at most {MAX_FITS}, or a fold that does not exist")
     if len(question.weights) != fits:
         raise _refusal("as many weights as folds are expected")
     for weights in question.weights:
         check_weights(weights, len(question.sources), question.standard, latents.shape[1])
-    if effective_subjects(latents, subjects, source, question).min() < LEAST_EFFECTIVE_SUBJECTS:
+    if effective_subjects(latents, subjects, source, question).min() < MIN_EFFECTIVE_SUBJECTS:
         raise _refusal("the probe's weights would single subjects out")
 
 
@@ -127,8 +127,8 @@ def check_weights(weights: Matrix, sources: int, standard: Standard, dim: int) -
     parts = (weights, standard.mean, standard.std)
     if not all(np.isfinite(part).all() for part in parts) or (standard.std <= 0).any():
         raise _refusal("weights, mean or standard deviation hold NaN, infinity or a deviation that is not positive")
-    if np.linalg.norm(weights, axis=1).max() > MOST_WEIGHT_NORM:
-        raise _refusal(f"a row of the probe's weights is longer than {MOST_WEIGHT_NORM:g}")
+    if np.linalg.norm(weights, axis=1).max() > MAX_WEIGHT_NORM:
+        raise _refusal(f"a row of the probe's weights is longer than {MAX_WEIGHT_NORM:g}")
 
 
 def check_standard(standard: Standard, own: LatentSums) -> None:
@@ -137,13 +137,13 @@ def check_standard(standard: Standard, own: LatentSums) -> None:
     Raises:
         RefusalError: `bad-request`.
     """
-    if np.abs((standard.mean - own.mean) / standard.std).max() > MOST_SPREADS:
-        raise _refusal(f"the pooled mean lies more than {MOST_SPREADS:g} deviations from this site's")
-    if (own.std / standard.std)[own.std != 1.0].max(initial=0.0) > MOST_SPREADS:
-        raise _refusal(f"a pooled deviation is {MOST_SPREADS:g} times smaller than this site's")
+    if np.abs((standard.mean - own.mean) / standard.std).max() > MAX_SPREADS:
+        raise _refusal(f"the pooled mean lies more than {MAX_SPREADS:g} deviations from this site's")
+    if (own.std / standard.std)[own.std != 1.0].max(initial=0.0) > MAX_SPREADS:
+        raise _refusal(f"a pooled deviation is {MAX_SPREADS:g} times smaller than this site's")
 
 
-def check_frames(frames: int, least: int = LEAST_SCORED_FRAMES) -> None:
+def check_frames(frames: int, least: int = MIN_SCORED_FRAMES) -> None:
     """Enough frames stand behind a list of scores.
 
     Raises:

@@ -32,7 +32,7 @@ from roiae.wire.contract import Arrays
 
 Sealed = NDArray[np.uint8]
 KEY_BYTES = 32
-LEAST_SOURCES = 2
+MIN_SOURCES = 2
 _NUMBER_BYTES = 16
 _UNIT = 2.0**64
 _MODULUS = 1 << 8 * _NUMBER_BYTES
@@ -64,8 +64,8 @@ class Group:
     about: str
 
     def __post_init__(self) -> None:
-        if list(self.sources) != sorted(set(self.sources)) or len(self.sources) < LEAST_SOURCES:
-            raise _refusal(f"a sum needs {LEAST_SOURCES} sources or more, sorted")
+        if list(self.sources) != sorted(set(self.sources)) or len(self.sources) < MIN_SOURCES:
+            raise _refusal(f"a sum needs {MIN_SOURCES} sources or more, sorted")
         if strangers := len(set(self.sources) - set(self.keys)):
             raise _refusal(f"{strangers} sources have no key")
         if len(set(self.keys.values())) < len(self.keys):

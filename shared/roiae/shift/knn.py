@@ -23,7 +23,7 @@ from scipy.special import gammainc
 from roiae.errors import Reason, RefusalError
 from roiae.shift.outcome import Labels, Matrix, unit_latents
 
-LEAST_PROTOTYPE_SUBJECTS = 10
+MIN_PROTOTYPE_SUBJECTS = 10
 DEFAULT_K = 40  # docs/SHIFT.md has the error by k
 _HALVINGS = 40  # of the squared radius, from an interval of 8 to 1e-11
 _AT_ONCE = 1 << 16  # pairs of frame and prototype, to bound memory
@@ -55,14 +55,14 @@ def prototypes(latents: NDArray[np.floating], subjects: Sequence[str]) -> Protot
     """Site side: prototypes of its training split. A subject's frames stay together, and each subject weighs the same.
 
     Args:
-        latents: [N, D] of at least `LEAST_PROTOTYPE_SUBJECTS` subjects.
+        latents: [N, D] of at least `MIN_PROTOTYPE_SUBJECTS` subjects.
         subjects: [N], the subject of each frame.
 
     Raises:
         RefusalError: `not-finite`, or `no-frames` where there are fewer subjects.
     """
-    if len(set(subjects)) < LEAST_PROTOTYPE_SUBJECTS:
-        message = f"{len(set(subjects))} subjects are fewer than the {LEAST_PROTOTYPE_SUBJECTS} of a prototype"
+    if len(set(subjects)) < MIN_PROTOTYPE_SUBJECTS:
+        message = f"{len(set(subjects))} subjects are fewer than the {MIN_PROTOTYPE_SUBJECTS} of a prototype"
         raise RefusalError(Reason.NO_FRAMES, message)
     unit = unit_latents(latents)
     _, subject_of = np.unique(np.asarray(subjects), return_inverse=True)
@@ -113,7 +113,7 @@ def exact_knn_scores(latents: NDArray[np.floating], training: NDArray[np.floatin
 
 def _groups(centres: Matrix, members: Labels) -> list[Labels]:
     """Neighbouring subjects by the ten, or a few more: halved across their widest direction for as long as it lasts."""
-    leaves = len(members) // LEAST_PROTOTYPE_SUBJECTS
+    leaves = len(members) // MIN_PROTOTYPE_SUBJECTS
     if leaves < 2:
         return [members]
     offsets = centres[members] - centres[members].mean(axis=0)

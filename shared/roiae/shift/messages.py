@@ -70,7 +70,7 @@ def about(encoders: Mapping[ShiftArm, str]) -> str:
     return json.dumps(dict(sorted(encoders.items())))
 
 
-def tell_statistics(group: Group, arm: ShiftArm, latents: NDArray[np.floating], subjects: tuple[str, ...]) -> Arrays:
+def seal_statistics(group: Group, arm: ShiftArm, latents: NDArray[np.floating], subjects: tuple[str, ...]) -> Arrays:
     """Mean, prototypes and, masked, the scatters of a source's training split, about its mean and its prototypes.
 
     Raises:
@@ -82,7 +82,7 @@ def tell_statistics(group: Group, arm: ShiftArm, latents: NDArray[np.floating], 
     return told | {topic: group.mask(topic, part) for topic, part in masked.items()}
 
 
-def hear_statistics(group: Group, arm: ShiftArm, arrays: Arrays, dim: int) -> Known:
+def open_statistics(group: Group, arm: ShiftArm, arrays: Arrays, dim: int) -> Known:
     """
     Raises:
         RefusalError: `bad-request` or `arrays-mismatch`: a message does not open, or does not hold such statistics.
@@ -104,7 +104,7 @@ def hear_statistics(group: Group, arm: ShiftArm, arrays: Arrays, dim: int) -> Kn
     return Known(moments, source_gaussians(moments), pooled)
 
 
-def tell_step(group: Group, arm: ShiftArm, topic: str, question: ProbeQuestion, sums: ProbeSums) -> Arrays:
+def seal_step(group: Group, arm: ShiftArm, topic: str, question: ProbeQuestion, sums: ProbeSums) -> Arrays:
     """A source's answer to the probe's question, masked, and the question that it answers.
 
     Args:
@@ -115,7 +115,7 @@ def tell_step(group: Group, arm: ShiftArm, topic: str, question: ProbeQuestion, 
     return told | {name: group.mask(f"{topic}/{name}", part) for name, part in parts.items()}
 
 
-def hear_step(group: Group, arm: ShiftArm, step: int, arrays: Arrays, fit: ProbeFit) -> ProbeFit:
+def open_step(group: Group, arm: ShiftArm, step: int, arrays: Arrays, fit: ProbeFit) -> ProbeFit:
     """The fit, advanced by the sum of all sources' answers to its question.
 
     Raises:
@@ -135,7 +135,7 @@ def hear_step(group: Group, arm: ShiftArm, step: int, arrays: Arrays, fit: Probe
     return fit.advance(ProbeSums(**totals))
 
 
-def hear_probe(group: Group, arm: ShiftArm, step: int | None, arrays: Arrays) -> FittedProbe | None:
+def open_probe(group: Group, arm: ShiftArm, step: int | None, arrays: Arrays) -> FittedProbe | None:
     """The fitted probe, as the first source tells it; None where it was not fitted."""
     if step is None:
         return None

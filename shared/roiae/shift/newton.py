@@ -18,10 +18,10 @@ from roiae.shift.mahalanobis import SourceMoments
 from roiae.shift.outcome import Matrix, NotComputed, WhyNot
 from roiae.shift.probe import FOLDS, NO_FOLD, ProbeQuestion, ProbeSums, Standard
 from roiae.shift.wire import from_arrays, to_arrays
-from roiae.wire.contract import MOST_STEPS, Arrays
+from roiae.wire.contract import MAX_STEPS, Arrays
 
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)  # C = 1/λ, as scikit-learn has it
-_CHOOSE_BY = MOST_STEPS - 10  # of these steps; a strength that is not there by then takes no part
+_CHOOSE_BY = MAX_STEPS - 10  # of these steps; a strength that is not there by then takes no part
 # A fit has arrived when its next step changes no weight by more than this share of the largest.
 _CLOSE = 3e-5
 _CLOSE_FOR_CHOICE = 1e-2  # changes the log-loss of a fold by some 1e-3 of itself
@@ -122,7 +122,7 @@ class ProbeFit:
 
     def question(self) -> ProbeQuestion | None:
         """What every source answers next; None once the probe is fitted or out of steps."""
-        if not self.active or self.steps >= MOST_STEPS:
+        if not self.active or self.steps >= MAX_STEPS:
             return None
         fits = [self.fits[i] for i in self.active]
         folds = np.array([fit.fold for fit in fits], dtype=np.int64)

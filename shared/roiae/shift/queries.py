@@ -22,6 +22,7 @@ from roiae.shift.checks import (
     check_weights,
     outgoing_scores,
 )
+from roiae.shift.disclosures import open_disclosures
 from roiae.shift.group import Group
 from roiae.shift.knn import Prototypes, knn_scores
 from roiae.shift.latents import digest, encode, load_encoder
@@ -30,17 +31,16 @@ from roiae.shift.messages import (
     Choice,
     FittedProbe,
     about,
-    hear_probe,
-    hear_statistics,
-    hear_step,
     known_arrays,
-    tell_statistics,
-    tell_step,
+    open_probe,
+    open_statistics,
+    open_step,
+    seal_statistics,
+    seal_step,
 )
 from roiae.shift.newton import Probe, ProbeFit, start_probe
 from roiae.shift.outcome import Matrix, finite_latents
 from roiae.shift.probe import probe_reading, probe_sums
-from roiae.shift.register import open_register
 from roiae.shift.session import Session
 from roiae.shift.wire import to_arrays
 from roiae.wire.contract import (
@@ -74,7 +74,7 @@ Encoders = dict[ShiftArm, Encoded]
 
 
 @dataclass(frozen=True)
-class ShiftDesk:
+class ShiftResponder:
     """Answers shift queries for one site.
 
     Args:
@@ -124,8 +124,8 @@ class ShiftDesk:
         check_subjects(subjects, least)
         told: Arrays = {}
         for arm, of in encoders.items():
-            told |= tell_statistics(group, arm, of.train, subjects)
-        with open_register(self.state) as register:
+            told |= seal_statistics(group, arm, of.train, subjects)
+        with open_disclosures(self.state) as register:
             for of in encoders.values():
                 register.note_statistics(of.digest, self.data.fingerprint, subjects, least)
                 register.note_sources(of.digest, group.sources)
@@ -135,7 +135,7 @@ class ShiftDesk:
         self, task: ProbeTask, group: Group, encoders: Encoders, arrays: Arrays
     ) -> tuple[dict[str, float], Arrays]:
         subjects = self.data.train.subjects
-        with open_register(self.state) as register:
+        with open_disclosures(self.state) as register:
             for of in encoders.values():
                 register.note_sources(of.digest, group.sources)
         fits = self._session.fits(task.step, group.about, group.sources)
@@ -151,7 +151,7 @@ class ShiftDesk:
                 check_question(question, latents, subjects, self.name)
                 check_standard(question.standard, latent_sums(latents))
                 topic = f"{arm}/{task.step}/{digest(arrays)}"
-                told |= tell_step(group, arm, topic, question, probe_sums(latents, subjects, self.name, question))
+                told |= seal_step(group, arm, topic, question, probe_sums(latents, subjects, self.name, question))
         if done := not any(questions.values()):
             for arm, fit in fits.items():
                 if isinstance(probe := fit.result(), Probe):
@@ -163,13 +163,13 @@ class ShiftDesk:
     def _advanced(self, task: ProbeTask, group: Group, encoders: Encoders, arrays: Arrays) -> dict[ShiftArm, ProbeFit]:
         """The fits after the answers that have come."""
         if task.step == 1:
-            known = {arm: hear_statistics(group, arm, arrays, of.dim) for arm, of in encoders.items()}
+            known = {arm: open_statistics(group, arm, arrays, of.dim) for arm, of in encoders.items()}
             varied = {arm: k.moments for arm, k in known.items() if isinstance(k.gaussians, SourceGaussians)}
             return {arm: start_probe(moments) for arm, moments in varied.items()}
         before = self._session.fits(task.step - 1, group.about, group.sources)
         if before is None:
             raise RefusalError(Reason.BAD_REQUEST, f"step {task.step} of the probe does not follow the last one")
-        return {arm: hear_step(group, arm, task.step - 1, arrays, fit) for arm, fit in before.items()}
+        return {arm: open_step(group, arm, task.step - 1, arrays, fit) for arm, fit in before.items()}
 
     def _scores(
         self, task: ScoreTask, group: Group, encoders: Encoders, arrays: Arrays
@@ -182,14 +182,14 @@ class ShiftDesk:
                 scored = np.concatenate([finite_latents(of.train), scored])
             frames = len(scored)
             check_frames(frames, self.privacy.min_scored_frames)
-            known = hear_statistics(group, arm, arrays, of.dim)
+            known = open_statistics(group, arm, arrays, of.dim)
             if not isinstance(known.gaussians, SourceGaussians):
                 continue
-            probe = hear_probe(group, arm, task.step, arrays)
+            probe = open_probe(group, arm, task.step, arrays)
             asked = digest(
                 known_arrays(known.gaussians, known.prototypes, probe), group.sources, task.k, self.data.fingerprint
             )
-            with open_register(self.state) as register:
+            with open_disclosures(self.state) as register:
                 register.note_scoring(of.digest, asked)
             scores = self._score(task.k, of, scored, known.gaussians, known.prototypes)
             scores |= self._reading(of, scored, probe, group.sources) if probe else {}

@@ -16,7 +16,7 @@ from roiae.method.metrics import Evaluation, Quality
 from roiae.method.model import Autoencoder
 from roiae.method.rounding import SPEED_DIGITS, significant
 from roiae.method.training import Training, arrays_of, evaluate, load_arrays, mean_ms_ssim, score, train_round
-from roiae.shift.queries import ShiftDesk
+from roiae.shift.queries import ShiftResponder
 from roiae.site.minimum import check_enough, is_enough, outgoing_nt
 from roiae.wire.contract import (
     GRADIENT,
@@ -102,8 +102,8 @@ class Site:
         return Reply(metrics, arrays, seconds=time.perf_counter() - began)
 
     @cached_property
-    def _shift(self) -> ShiftDesk:
-        return ShiftDesk(self.name, self.role, self.data, self.privacy, self.state)
+    def _shift(self) -> ShiftResponder:
+        return ShiftResponder(self.name, self.role, self.data, self.privacy, self.state)
 
     @property
     def _evaluated(self) -> tuple[str, ...]:

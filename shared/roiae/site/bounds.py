@@ -4,7 +4,7 @@ from roiae.config import ModelConfig
 from roiae.errors import Reason, RefusalError
 from roiae.method.forecast import weights_bytes
 from roiae.shift.group import KEY_BYTES, sealed_bytes
-from roiae.shift.knn import LEAST_PROTOTYPE_SUBJECTS
+from roiae.shift.knn import MIN_PROTOTYPE_SUBJECTS
 from roiae.shift.newton import STRENGTHS
 from roiae.shift.probe import BINS, FOLDS
 from roiae.wire.contract import (
@@ -20,9 +20,9 @@ from roiae.wire.contract import (
     TrainTask,
 )
 
-MOST_SUBJECTS = 100_000  # of one site, behind the prototypes that it sends
-MOST_SCORED = 100_000  # frames that one site scores
-MOST_SITES = 128  # in one group: the masked sums of more would overflow
+MAX_SUBJECTS = 100_000  # of one site, behind the prototypes that it sends
+MAX_SCORED = 100_000  # frames that one site scores
+MAX_SITES = 128  # in one group: the masked sums of more would overflow
 
 PACKING = 65_536  # what names, shapes and the cutting into chunks add, at most; all that there is of no arrays
 _NUMBER, _MASKED = 8, 16  # bytes
@@ -46,7 +46,7 @@ def reply_bytes(request: Request) -> int:
         case ProbeTask() as task:
             return _probe(task)
         case ScoreTask() as task:
-            return PACKING + len(task.arms) * _NUMBER * (2 * MOST_SCORED + 2 * BINS + 8)
+            return PACKING + len(task.arms) * _NUMBER * (2 * MAX_SCORED + 2 * BINS + 8)
 
 
 def largest_reply(model: ModelConfig, sites: int) -> int:
@@ -78,7 +78,7 @@ def request_bytes(task: Task | None) -> int:
 
 
 def _statistics(task: StatisticsTask | ProbeTask | ScoreTask) -> int:
-    dim, prototypes = task.model.latent_dim, MOST_SUBJECTS // LEAST_PROTOTYPE_SUBJECTS
+    dim, prototypes = task.model.latent_dim, MAX_SUBJECTS // MIN_PROTOTYPE_SUBJECTS
     told = _NUMBER * (1 + dim + prototypes * (dim + 1)) + 2 * _MASKED * dim * dim
     return sealed_bytes(_members(task), PACKING + len(task.arms) * told) + PACKING
 
@@ -93,8 +93,8 @@ def _probe(task: StatisticsTask | ProbeTask | ScoreTask) -> int:
 
 def _members(task: StatisticsTask | ProbeTask | ScoreTask) -> int:
     members = max(len(task.keys), len(task.sources))
-    if members > MOST_SITES:
-        raise RefusalError(Reason.BAD_REQUEST, f"{members} hospitals in one group, of at most {MOST_SITES}")
+    if members > MAX_SITES:
+        raise RefusalError(Reason.BAD_REQUEST, f"{members} hospitals in one group, of at most {MAX_SITES}")
     return members
 
 

@@ -22,7 +22,7 @@ PublicKey = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="X25519")
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 NUM_EXAMPLES = "num-examples"  # Flower's own key for the weight of a reply: its training frames
-MOST_STEPS = 26  # of the provenance probe: with keys, statistics, the result and scores 30 exchanges
+MAX_STEPS = 26  # of the provenance probe: with keys, statistics, the result and scores 30 exchanges
 VALIDATION = "validation_"  # before the quality sums of the weights that a site received
 GRADIENT = "gradient_"  # before the magnitude of a term's gradient
 
@@ -94,7 +94,7 @@ class StatisticsTask(_GroupTask):
 class ProbeTask(_GroupTask):
     """One step of the provenance probe, from the statistics (`statistics/<site>`) or the last step (`probe/<site>`)."""
 
-    step: int = Field(ge=1, le=1 + MOST_STEPS, description="the last one tells the result")
+    step: int = Field(ge=1, le=1 + MAX_STEPS, description="the last one tells the result")
 
 
 class ScoreTask(_GroupTask):

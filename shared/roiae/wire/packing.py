@@ -10,7 +10,7 @@ from safetensors.numpy import load, save
 from roiae.text import shown
 from roiae.wire.contract import Arrays
 
-MOST_HEADER = 1_048_576  # bytes of names, types and shapes: those of 10,000 arrays
+MAX_HEADER = 1_048_576  # bytes of names, types and shapes: those of 10,000 arrays
 
 UNLIKE = "unlike"  # beside a reply's numbers in their record: a random one, which makes the record unlike any other
 
@@ -56,7 +56,7 @@ def unpack(content: bytes, nonce: str = "") -> Arrays:
         ValueError: it is not what `pack` makes with this nonce.
     """
     content = veil(content, nonce)
-    if int.from_bytes(content[:8], "little") > min(MOST_HEADER, len(content)):
+    if int.from_bytes(content[:8], "little") > min(MAX_HEADER, len(content)):
         raise ValueError("arrays are not packed: their header is longer than one can be")
     try:
         numbered = load(content)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from roiae.errors import Reason, RefusalError
 
 RECORDS_BYTES = 262_144  # of all of a message but its arrays' contents
-_LEAST_CHUNK = 2**20  # bytes; Flower cuts arrays at 5 MiB
+_MIN_CHUNK = 2**20  # bytes; Flower cuts arrays at 5 MiB
 _OBJECTS = 16  # of a message without chunks: itself, its content, the records, one array
 _CHUNK = b"ArrayChunk "
 
@@ -74,7 +74,7 @@ class Parcel:
         return sum(len(self.parts[chunks[place]]) for place in json.loads(body)["arraychunk_ids"])
 
     def _expect(self, ids: Iterable[str]) -> None:
-        most = _OBJECTS + self._arrays_bytes // _LEAST_CHUNK
+        most = _OBJECTS + self._arrays_bytes // _MIN_CHUNK
         for one in ids:
             self.missing.append(one)
             if len(self.missing) + len(self.parts) > most:

@@ -21,7 +21,7 @@ from roiae.wire.contract import Arrays
 from roiae.wire.envelope import ROIAE, Ask, Record, arrays_bytes, note_bytes, text_bytes
 
 CLOCK_SECONDS = 300  # by which two clocks may differ, as in Flower's node authentication
-MOST_SECONDS = 86_400  # that a request may be good for: the longest `federation.deadline`
+MAX_SECONDS = 86_400  # that a request may be good for: the longest `federation.deadline`
 
 _DOMAIN = b"roiae request"  # no other message that is signed begins so
 _TASK, _CERTIFICATE, _SIGNATURE = "task", "certificate", "signature"
@@ -41,7 +41,7 @@ def new_ask(site: str, run: str, request: str, seconds: float, lines: int, head:
         roiae=ROIAE,
         protocol=PROTOCOL,
         issued=now,
-        expires=now + min(MOST_SECONDS, max(1, math.ceil(seconds))),
+        expires=now + min(MAX_SECONDS, max(1, math.ceil(seconds))),
         nonce=secrets.token_hex(32),
         acknowledged_lines=lines,
         acknowledged_head=head,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from roiae.errors import Reason, RefusalError
 from roiae.identity.keys import fingerprint
 from roiae.identity.request_key import RequestCertificate
-from roiae.wire.signed_request import CLOCK_SECONDS, MOST_SECONDS, RequestSigner, SignedAsk
+from roiae.wire.signed_request import CLOCK_SECONDS, MAX_SECONDS, RequestSigner, SignedAsk
 from roiae_client.answering.gate import LINE_SECONDS, Doorbell, Gate, Trusted
 from roiae_client.answering.ledger import Ledger
 from tests.client.conftest import read
@@ -84,10 +84,10 @@ def test_clocks_may_differ_by_five_minutes_and_no_more(ledger: Ledger, now: floa
         assert refused(at(ledger, now), request(), "Compare both clocks") == reason
 
 
-@pytest.mark.parametrize("lifetime", [0, -60, MOST_SECONDS + 1, 2**62])
+@pytest.mark.parametrize("lifetime", [0, -60, MAX_SECONDS + 1, 2**62])
 def test_a_request_is_good_for_a_day_at_most(gate: Gate, lifetime: int) -> None:
     assert refused(gate, request(expires=NOW + lifetime)) == Reason.BAD_REQUEST
-    passes(gate, request(expires=NOW + MOST_SECONDS))
+    passes(gate, request(expires=NOW + MAX_SECONDS))
 
 
 def test_a_request_that_is_in_the_ledger_is_refused(gate: Gate, ledger: Ledger) -> None:

@@ -1,4 +1,4 @@
-"""A whole run through real desks with the limits as shipped: an honest coordinator is never refused."""
+"""A whole run through real responders with the limits as shipped: an honest coordinator is never refused."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing
@@ -15,7 +15,7 @@ from roiae.method.training import initial_arrays
 from roiae.site.answers import Site
 from roiae.wire.contract import Reply, Request
 from roiae_client.answering.ledger import LEDGER, Ledger, LedgerReader
-from roiae_client.answering.responder import HospitalDesk
+from roiae_client.answering.responder import Responder
 from roiae_client.folder.site_config import SiteConfig
 from roiae_server.flower.aggregation import FlowerAggregator
 from roiae_server.run.federation import Federation
@@ -61,7 +61,7 @@ class Desks:
             (folder / name).mkdir(parents=True)
             config = SiteConfig(name=name, role=site.role, data=folder / "none", device="cpu", threads=1)
             ledger = Ledger(folder / name / LEDGER)
-            self._desks[name] = HospitalDesk(config, KEY, TRUSTED, ledger, lambda side, config, site=site: site)  # type: ignore[misc]
+            self._desks[name] = Responder(config, KEY, TRUSTED, ledger, lambda side, config, site=site: site)  # type: ignore[misc]
 
     def trained(self, site: str) -> list[tuple[int, str]]:
         """Round and digest of the weights of each training, from the site's ledger."""
@@ -124,25 +124,25 @@ def direct(sites: Mapping[str, Site]) -> Answer:
 def test_a_run_through_desks_is_never_refused_and_ends_as_the_same_run_without_them(
     sites: dict[str, Site], tmp_path: Path, missed: dict[str, set[int]]
 ) -> None:
-    desks = Desks(tmp_path / "hospitals", sites)
+    responders = Desks(tmp_path / "hospitals", sites)
 
-    run = federate(tmp_path / "run", desks.answer, missed)
+    run = federate(tmp_path / "run", responders.answer, missed)
 
-    assert {kind for kind, _ in desks.refused} == {"query.keys"}  # which no site allows unless it says so
+    assert {kind for kind, _ in responders.refused} == {"query.keys"}  # which no site allows unless it says so
     assert weights(run) == weights(federate(tmp_path / "again", direct(sites), missed))
-    alpha, other = desks.trained("alpha"), desks.trained(next(iter(missed)))
+    alpha, other = responders.trained("alpha"), responders.trained(next(iter(missed)))
     assert [round_ for round_, _ in alpha] == [1, 2, 3, 4, 5, 4, 5]
     assert set(other) < set(alpha)  # the very same weights, which is how one hospital can vouch for another
 
 
 @pytest.mark.slow
 def test_a_run_that_is_killed_and_resumed_is_not_refused(sites: dict[str, Site], tmp_path: Path) -> None:
-    desks = Desks(tmp_path / "hospitals", sites)
+    responders = Desks(tmp_path / "hospitals", sites)
     with pytest.raises(KeyboardInterrupt):
-        federate(tmp_path / "run", desks.answer, {}, crash_after=7)  # as alpha has answered the third round
+        federate(tmp_path / "run", responders.answer, {}, crash_after=7)  # as alpha has answered the third round
 
-    run = federate(tmp_path / "run", desks.answer, {})
+    run = federate(tmp_path / "run", responders.answer, {})
 
-    assert {kind for kind, _ in desks.refused} == {"query.keys"}
-    assert [round_ for round_, _ in desks.trained("alpha")] == [1, 2, 3, 3, 4, 5, 4, 5]
+    assert {kind for kind, _ in responders.refused} == {"query.keys"}
+    assert [round_ for round_, _ in responders.trained("alpha")] == [1, 2, 3, 3, 4, 5, 4, 5]
     assert weights(run) == weights(federate(tmp_path / "again", direct(sites), {}))

@@ -22,7 +22,7 @@ from roiae.site.answers import Site
 from roiae.wire.contract import Arrays, EvaluateTask, Reply, TrainTask
 from roiae.wire.envelope import ROIAE, Ask, Greeting, check, signed_bytes
 from roiae_client.answering.ledger import Ledger, LedgerReader
-from roiae_client.answering.responder import Answer, HospitalDesk
+from roiae_client.answering.responder import Answer, Responder
 from roiae_client.folder.site_config import Limits, SiteConfig
 from tests.client.conftest import read
 from tests.conftest import MODEL
@@ -40,11 +40,11 @@ def ask(request: str = "r1") -> Ask:
     return new_ask(request=request)
 
 
-def ask_desk(
-    desk: HospitalDesk, kind: str, text: str, arrays: Arrays, request: str = "r1", site: str = "alpha", **changes: Any
+def ask_responder(
+    responder: Responder, kind: str, text: str, arrays: Arrays, request: str = "r1", site: str = "alpha", **changes: Any
 ) -> Answer:
     """To a request as the coordinator signs it, but for these fields of its ask."""
-    return desk.answer(kind, signed(kind, text, arrays, site=site, request=request, **changes), text, arrays)
+    return responder.answer(kind, signed(kind, text, arrays, site=site, request=request, **changes), text, arrays)
 
 
 def config(limits: Limits = OPEN, name: str = "alpha") -> SiteConfig:
@@ -52,14 +52,14 @@ def config(limits: Limits = OPEN, name: str = "alpha") -> SiteConfig:
 
 
 @pytest.fixture
-def desk(make_site: Callable[..., Site], ledger: Ledger) -> HospitalDesk:
-    return HospitalDesk(config(), KEY, TRUSTED, ledger, lambda side, config: make_site("alpha"))
+def responder(make_site: Callable[..., Site], ledger: Ledger) -> Responder:
+    return Responder(config(), KEY, TRUSTED, ledger, lambda side, config: make_site("alpha"))
 
 
 def test_an_update_leaves_sealed_and_written_down(
-    desk: HospitalDesk, ledger_path: Path, recipe: TrainTask, initial: Arrays
+    responder: Responder, ledger_path: Path, recipe: TrainTask, initial: Arrays
 ) -> None:
-    envelope, signature, reply = ask_desk(desk, "train", recipe.model_dump_json(), initial)
+    envelope, signature, reply = ask_responder(responder, "train", recipe.model_dump_json(), initial)
 
     check(KEY.public_key(), ask(), "train", "alpha", envelope, signature, reply)
     assert reply is not None
@@ -72,8 +72,8 @@ def test_an_update_leaves_sealed_and_written_down(
     assert (envelope.ledger_lines, envelope.ledger_head) == (1, line.hash)
 
 
-def test_numbers_alone_leave_without_arrays(desk: HospitalDesk, ledger_path: Path, initial: Arrays) -> None:
-    envelope, signature, reply = ask_desk(desk, "evaluate", EVALUATE.model_dump_json(), initial)
+def test_numbers_alone_leave_without_arrays(responder: Responder, ledger_path: Path, initial: Arrays) -> None:
+    envelope, signature, reply = ask_responder(responder, "evaluate", EVALUATE.model_dump_json(), initial)
 
     check(KEY.public_key(), ask(), "evaluate", "alpha", envelope, signature, reply)
     assert (read(ledger_path)[0].arrays, sorted(read(ledger_path)[0].metrics)) == (
@@ -86,8 +86,8 @@ def test_the_handshake_says_who_and_which_version_and_opens_no_data(ledger: Ledg
     def open_site(side: int, config: SiteConfig) -> Site:
         raise AssertionError("no data are needed")
 
-    envelope, signature, reply = ask_desk(
-        HospitalDesk(config(), KEY, TRUSTED, ledger, open_site), "query.identify", "", {}
+    envelope, signature, reply = ask_responder(
+        Responder(config(), KEY, TRUSTED, ledger, open_site), "query.identify", "", {}
     )
 
     check(KEY.public_key(), ask(), "query.identify", "alpha", envelope, signature, reply)
@@ -101,9 +101,9 @@ def test_the_update_is_clipped_to_the_sites_bound(
     make_site: Callable[..., Site], ledger: Ledger, recipe: TrainTask, initial: Arrays
 ) -> None:
     limits = OPEN.model_copy(update={"max_update_norm": 1e-3})
-    desk = HospitalDesk(config(limits), KEY, TRUSTED, ledger, lambda side, config: make_site("alpha"))
+    responder = Responder(config(limits), KEY, TRUSTED, ledger, lambda side, config: make_site("alpha"))
 
-    _, _, reply = ask_desk(desk, "train", recipe.model_dump_json(), initial)
+    _, _, reply = ask_responder(responder, "train", recipe.model_dump_json(), initial)
 
     assert reply is not None
     update = np.concatenate([(reply.arrays[name] - initial[name]).ravel() for name in initial])
@@ -111,10 +111,12 @@ def test_the_update_is_clipped_to_the_sites_bound(
 
 
 def test_in_half_precision_the_clipped_difference_leaves(
-    desk: HospitalDesk, ledger_path: Path, recipe: TrainTask, initial: Arrays
+    responder: Responder, ledger_path: Path, recipe: TrainTask, initial: Arrays
 ) -> None:
-    whole = ask_desk(desk, "train", recipe.model_dump_json(), initial, "r1")[2]
-    half = ask_desk(desk, "train", recipe.model_copy(update={"upload": "float16"}).model_dump_json(), initial, "r2")
+    whole = ask_responder(responder, "train", recipe.model_dump_json(), initial, "r1")[2]
+    half = ask_responder(
+        responder, "train", recipe.model_copy(update={"upload": "float16"}).model_dump_json(), initial, "r2"
+    )
 
     check(KEY.public_key(), ask("r2"), "train", "alpha", *half)
     assert whole is not None
@@ -125,9 +127,9 @@ def test_in_half_precision_the_clipped_difference_leaves(
     assert {array["dtype"] for array in read(ledger_path)[1].arrays} == {"float16"}
 
 
-def test_the_site_decides_the_number_of_threads(desk: HospitalDesk, initial: Arrays) -> None:
+def test_the_site_decides_the_number_of_threads(responder: Responder, initial: Arrays) -> None:
     asked = EVALUATE.model_copy(update={"threads": 200})
-    ask_desk(desk, "evaluate", asked.model_dump_json(), initial)
+    ask_responder(responder, "evaluate", asked.model_dump_json(), initial)
 
     assert torch.get_num_threads() == 1
 
@@ -139,9 +141,9 @@ def test_the_data_are_opened_once(make_site: Callable[..., Site], ledger: Ledger
         opened.append(side)
         return make_site(config.name)
 
-    desk = HospitalDesk(config(), KEY, TRUSTED, ledger, open_site)
+    responder = Responder(config(), KEY, TRUSTED, ledger, open_site)
     for request in ("r1", "r2"):
-        ask_desk(desk, "evaluate", EVALUATE.model_dump_json(), initial, request)
+        ask_responder(responder, "evaluate", EVALUATE.model_dump_json(), initial, request)
 
     assert opened == [MODEL.image_size]
 
@@ -167,29 +169,29 @@ def reason_of(answer: Answer) -> str:
     ],
 )
 def test_what_is_not_allowed_is_refused_and_written_down(
-    desk: HospitalDesk, ledger_path: Path, initial: Arrays, kind: str, text: str, reason: Reason
+    responder: Responder, ledger_path: Path, initial: Arrays, kind: str, text: str, reason: Reason
 ) -> None:
-    assert reason_of(ask_desk(desk, kind, text, initial)) == reason
+    assert reason_of(ask_responder(responder, kind, text, initial)) == reason
     assert [(line.reason, line.arrays, line.bytes) for line in read(ledger_path)] == [(reason, [], 0)]
 
 
 @pytest.mark.parametrize(("epochs", "reason"), [(50, Reason.NOT_ALLOWED), (10**9, Reason.BAD_REQUEST)])
 def test_huge_numbers_of_local_epochs_are_refused(
-    desk: HospitalDesk, recipe: TrainTask, initial: Arrays, epochs: int, reason: Reason
+    responder: Responder, recipe: TrainTask, initial: Arrays, epochs: int, reason: Reason
 ) -> None:
     task = json.loads(recipe.model_dump_json()) | {"local_epochs": epochs}
 
-    assert reason_of(ask_desk(desk, "train", json.dumps(task), initial)) == reason
+    assert reason_of(ask_responder(responder, "train", json.dumps(task), initial)) == reason
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_weights_that_are_not_finite_are_refused(
-    desk: HospitalDesk, recipe: TrainTask, initial: Arrays, value: float
+    responder: Responder, recipe: TrainTask, initial: Arrays, value: float
 ) -> None:
     name = next(iter(initial))
     poisoned = initial | {name: np.full_like(initial[name], value)}
 
-    assert reason_of(ask_desk(desk, "train", recipe.model_dump_json(), poisoned)) == Reason.NOT_FINITE
+    assert reason_of(ask_responder(responder, "train", recipe.model_dump_json(), poisoned)) == Reason.NOT_FINITE
 
 
 def test_training_that_ends_in_nan_sends_nothing(
@@ -197,13 +199,13 @@ def test_training_that_ends_in_nan_sends_nothing(
 ) -> None:
     task = recipe.model_copy(update={"learning_rate": 1e38, "local_epochs": 3})
     limits = OPEN.model_copy(update={"max_learning_rate": 1e38})
-    desk = HospitalDesk(config(limits), KEY, TRUSTED, ledger, lambda side, config: make_site("alpha"))
+    responder = Responder(config(limits), KEY, TRUSTED, ledger, lambda side, config: make_site("alpha"))
 
-    assert reason_of(ask_desk(desk, "train", task.model_dump_json(), initial)) == Reason.NOT_FINITE
+    assert reason_of(ask_responder(responder, "train", task.model_dump_json(), initial)) == Reason.NOT_FINITE
 
 
 def test_code_in_a_task_is_text_and_does_nothing(
-    desk: HospitalDesk, recipe: TrainTask, initial: Arrays, tmp_path: Path
+    responder: Responder, recipe: TrainTask, initial: Arrays, tmp_path: Path
 ) -> None:
     trace = tmp_path / "it-ran"
     code = f"__import__('pathlib').Path({str(trace)!r}).touch()"
@@ -212,7 +214,7 @@ def test_code_in_a_task_is_text_and_does_nothing(
     tasks = [code, yaml, *(json.dumps(settings | {key: text}) for text in (code, yaml) for key in (*settings, "code"))]
 
     for n, text in enumerate(tasks):
-        assert reason_of(ask_desk(desk, "train", text, initial, f"r{n}")) == Reason.BAD_REQUEST
+        assert reason_of(ask_responder(responder, "train", text, initial, f"r{n}")) == Reason.BAD_REQUEST
     assert not trace.exists()
 
 
@@ -221,15 +223,15 @@ def test_a_replayed_request_is_refused_also_after_a_restart(
 ) -> None:
     for expected in ("", Reason.ALREADY_ANSWERED, Reason.ALREADY_ANSWERED):
         ledger = Ledger(ledger_path)
-        desk = HospitalDesk(config(), KEY, TRUSTED, ledger, lambda side, config: make_site("alpha"))
-        envelope, _, reply = ask_desk(desk, "evaluate", EVALUATE.model_dump_json(), initial)
+        responder = Responder(config(), KEY, TRUSTED, ledger, lambda side, config: make_site("alpha"))
+        envelope, _, reply = ask_responder(responder, "evaluate", EVALUATE.model_dump_json(), initial)
         ledger.close()
         assert (envelope.reason, reply is None) == (expected, bool(expected))
 
 
-def test_another_protocol_is_refused_politely_with_our_version(desk: HospitalDesk) -> None:
+def test_another_protocol_is_refused_politely_with_our_version(responder: Responder) -> None:
     old = new_ask(protocol=PROTOCOL + 1, roiae="9.9.9")
-    envelope, signature, reply = desk.decline("evaluate", Greeting.from_record(old.model_dump()))
+    envelope, signature, reply = responder.decline("evaluate", Greeting.from_record(old.model_dump()))
 
     assert (envelope.reason, envelope.protocol, envelope.roiae) == (Reason.WRONG_VERSION, PROTOCOL, ROIAE)
     with pytest.raises(RefusalError) as refusal:
@@ -241,17 +243,19 @@ def test_a_site_that_has_withdrawn_answers_nothing_else(
     make_site: Callable[..., Site], ledger: Ledger, initial: Arrays
 ) -> None:
     withdrawn = False
-    desk = HospitalDesk(config(), KEY, TRUSTED, ledger, lambda side, config: make_site("alpha"), lambda: withdrawn)
-    assert ask_desk(desk, "query.identify", "", {}, "r0")[0].reason == ""
+    responder = Responder(config(), KEY, TRUSTED, ledger, lambda side, config: make_site("alpha"), lambda: withdrawn)
+    assert ask_responder(responder, "query.identify", "", {}, "r0")[0].reason == ""
 
     withdrawn = True
     for n, kind in enumerate(("query.identify", "evaluate", "query.what"), start=1):
-        assert reason_of(ask_desk(desk, kind, EVALUATE.model_dump_json(), initial, f"r{n}")) == Reason.WITHDRAWN
+        assert (
+            reason_of(ask_responder(responder, kind, EVALUATE.model_dump_json(), initial, f"r{n}")) == Reason.WITHDRAWN
+        )
 
 
 def test_a_site_cannot_answer_in_anothers_name(make_site: Callable[..., Site], ledger: Ledger, initial: Arrays) -> None:
-    forger = HospitalDesk(config(name="beta"), KEY, TRUSTED, ledger, lambda side, config: make_site("beta"))
-    envelope, signature, reply = ask_desk(forger, "evaluate", EVALUATE.model_dump_json(), initial)
+    forger = Responder(config(name="beta"), KEY, TRUSTED, ledger, lambda side, config: make_site("beta"))
+    envelope, signature, reply = ask_responder(forger, "evaluate", EVALUATE.model_dump_json(), initial)
 
     for claimed in (envelope, envelope.model_copy(update={"site": "alpha"})):
         with pytest.raises(RefusalError) as refusal:
@@ -266,8 +270,8 @@ def test_the_text_of_an_exception_stays_in_the_log(
     def open_site(side: int, config: SiteConfig) -> Site:
         raise error
 
-    desk = HospitalDesk(config(), KEY, TRUSTED, ledger, open_site)
-    answer = ask_desk(desk, "evaluate", EVALUATE.model_dump_json(), initial)
+    responder = Responder(config(), KEY, TRUSTED, ledger, open_site)
+    answer = ask_responder(responder, "evaluate", EVALUATE.model_dump_json(), initial)
 
     envelope, signature, reply = answer
     assert reason_of(answer) == Reason.SITE_FAILED
@@ -280,9 +284,9 @@ def test_the_text_of_an_exception_stays_in_the_log(
 
 @pytest.mark.parametrize("call", ["pwrite", "fsync"])
 def test_where_the_disk_is_full_nothing_of_the_answer_leaves(
-    desk: HospitalDesk, ledger: Ledger, ledger_path: Path, initial: Arrays, monkeypatch: pytest.MonkeyPatch, call: str
+    responder: Responder, ledger: Ledger, ledger_path: Path, initial: Arrays, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
-    ask_desk(desk, "evaluate", EVALUATE.model_dump_json(), initial, "r1")
+    ask_responder(responder, "evaluate", EVALUATE.model_dump_json(), initial, "r1")
     good = ledger.head
 
     def fill(*of: object) -> int:
@@ -290,11 +294,11 @@ def test_where_the_disk_is_full_nothing_of_the_answer_leaves(
 
     with monkeypatch.context() as patched:
         patched.setattr(os, call, fill)
-        answer = ask_desk(desk, "evaluate", EVALUATE.model_dump_json(), initial, "r2")
+        answer = ask_responder(responder, "evaluate", EVALUATE.model_dump_json(), initial, "r2")
 
     assert reason_of(answer) == Reason.SITE_FAILED
     assert (answer[0].ledger_lines, answer[0].ledger_head) == good
-    assert ask_desk(desk, "evaluate", EVALUATE.model_dump_json(), initial, "r2")[2] is not None
+    assert ask_responder(responder, "evaluate", EVALUATE.model_dump_json(), initial, "r2")[2] is not None
     assert [line.request for line in read(ledger_path)] == ["r1", "r2"]
 
 
@@ -302,21 +306,21 @@ def test_an_answer_that_cannot_be_sealed_does_not_leave(
     ledger: Ledger, initial: Arrays, make_site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Site, "answer", lambda *asked: Reply({"subject": "jane"}, {}, 0.0))  # type: ignore[dict-item]
-    desk = HospitalDesk(config(), KEY, TRUSTED, ledger, lambda side, config: make_site("alpha"))
+    responder = Responder(config(), KEY, TRUSTED, ledger, lambda side, config: make_site("alpha"))
 
-    assert reason_of(ask_desk(desk, "evaluate", EVALUATE.model_dump_json(), initial)) == Reason.SITE_FAILED
+    assert reason_of(ask_responder(responder, "evaluate", EVALUATE.model_dump_json(), initial)) == Reason.SITE_FAILED
 
 
 def test_a_head_that_the_ledger_never_had_is_refused_written_down_and_silences_nobody(
-    desk: HospitalDesk, ledger: Ledger, ledger_path: Path, initial: Arrays, caplog: pytest.LogCaptureFixture
+    responder: Responder, ledger: Ledger, ledger_path: Path, initial: Arrays, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.ERROR):
-        answer = ask_desk(desk, "train", "", initial, acknowledged_lines=3, acknowledged_head="d" * 64)
+        answer = ask_responder(responder, "train", "", initial, acknowledged_lines=3, acknowledged_head="d" * 64)
 
     assert reason_of(answer) == Reason.BAD_REQUEST
     assert (answer[0].ledger_lines, answer[0].ledger_head) == ledger.head
     assert "seen line 3 with hash ddd" in caplog.text
-    assert ask_desk(desk, "evaluate", EVALUATE.model_dump_json(), initial, "r2")[2] is not None
+    assert ask_responder(responder, "evaluate", EVALUATE.model_dump_json(), initial, "r2")[2] is not None
     lines = read(ledger_path)
     assert [(line.request, line.reason, line.claimed) for line in lines] == [
         ("r1", "bad-request", (3, "d" * 64)),
@@ -324,10 +328,10 @@ def test_a_head_that_the_ledger_never_had_is_refused_written_down_and_silences_n
     ]
 
 
-def test_the_coordinators_acknowledged_head_is_kept(desk: HospitalDesk, ledger_path: Path) -> None:
-    first, _, _ = ask_desk(desk, "query.identify", "", {}, "r1")
+def test_the_coordinators_acknowledged_head_is_kept(responder: Responder, ledger_path: Path) -> None:
+    first, _, _ = ask_responder(responder, "query.identify", "", {}, "r1")
     seen: dict[str, Any] = {"acknowledged_lines": first.ledger_lines, "acknowledged_head": first.ledger_head}
-    assert ask_desk(desk, "query.identify", "", {}, "r2", **seen)[0].reason == ""
+    assert ask_responder(responder, "query.identify", "", {}, "r2", **seen)[0].reason == ""
 
     assert LedgerReader(ledger_path).acknowledged == (1, first.ledger_head)
 
@@ -335,21 +339,21 @@ def test_the_coordinators_acknowledged_head_is_kept(desk: HospitalDesk, ledger_p
 def test_a_cut_ledger_shows_by_the_coordinators_word_where_the_head_beside_it_was_removed_too(
     ledger_path: Path, make_site: Callable[..., Site]
 ) -> None:
-    def open_desk() -> tuple[HospitalDesk, Ledger]:
+    def open_responder() -> tuple[Responder, Ledger]:
         ledger = Ledger(ledger_path)
-        return HospitalDesk(config(), KEY, TRUSTED, ledger, lambda side, config: make_site("alpha")), ledger
+        return Responder(config(), KEY, TRUSTED, ledger, lambda side, config: make_site("alpha")), ledger
 
-    desk, ledger = open_desk()
+    responder, ledger = open_responder()
     seen: dict[str, Any] = {}
     for n in range(3):
-        said, _, _ = ask_desk(desk, "query.identify", "", {}, f"r{n}", **seen)
+        said, _, _ = ask_responder(responder, "query.identify", "", {}, f"r{n}", **seen)
         seen = {"acknowledged_lines": said.ledger_lines, "acknowledged_head": said.ledger_head}
     ledger.close()
     ledger_path.write_bytes(ledger_path.read_bytes().splitlines(keepends=True)[0])
     ledger_path.with_suffix(".acknowledged.json").unlink()
 
-    desk, ledger = open_desk()  # nothing on this machine shows it
-    reasons = [ask_desk(desk, "query.identify", "", {}, f"later{n}", **seen)[0].reason for n in range(5)]
+    responder, ledger = open_responder()  # nothing on this machine shows it
+    reasons = [ask_responder(responder, "query.identify", "", {}, f"later{n}", **seen)[0].reason for n in range(5)]
     ledger.close()
 
     assert reasons == ["bad-request"] * 5  # also when the ledger has grown past the line that is missing
@@ -359,31 +363,32 @@ def test_a_cut_ledger_shows_by_the_coordinators_word_where_the_head_beside_it_wa
 
 
 def test_a_strangers_ledger_head_is_not_even_looked_at(
-    desk: HospitalDesk, ledger_path: Path, caplog: pytest.LogCaptureFixture
+    responder: Responder, ledger_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     forged = signed(
         "query.identify", "", {}, new_signer(9, new_key()), acknowledged_lines=3, acknowledged_head="d" * 64
     )
-    answer = desk.answer("query.identify", forged, "", {})
+    answer = responder.answer("query.identify", forged, "", {})
 
     assert answer[0].reason == Reason.BAD_SIGNATURE
     assert "seen line 3" not in caplog.text
     assert [(line.run, line.request, line.reason, line.claimed) for line in read(ledger_path)] == [
         ("", "", "bad-signature", None)
     ]
-    assert ask_desk(desk, "query.identify", "", {}, forged.ask.request)[0].reason == ""  # its number was not used up
+    identified, *_ = ask_responder(responder, "query.identify", "", {}, forged.ask.request)
+    assert identified.reason == ""  # its number was not used up
 
 
 def test_a_flood_of_forged_and_of_repeated_requests_leaves_two_lines_and_a_count(
-    desk: HospitalDesk, ledger_path: Path
+    responder: Responder, ledger_path: Path
 ) -> None:
     recorded = signed("query.identify", "", {})
-    assert desk.answer("query.identify", recorded, "", {})[0].reason == ""
+    assert responder.answer("query.identify", recorded, "", {})[0].reason == ""
     forged = signed("query.identify", "", {}, new_signer(9, new_key()))
 
     for flood in (forged, recorded) * 20:
-        assert desk.answer("query.identify", flood, "", {})[2] is None
-    assert ask_desk(desk, "query.identify", "", {}, "r2")[0].reason == ""
+        assert responder.answer("query.identify", flood, "", {})[2] is None
+    assert ask_responder(responder, "query.identify", "", {}, "r2")[0].reason == ""
 
     assert [(line.reason, line.turned_away) for line in read(ledger_path)] == [
         ("", 0), ("bad-signature", 0), ("already-answered", 0), ("", 38),

@@ -1,4 +1,4 @@
-"""The desk against a coordinator that wants one frame: whatever it sends, no answer leaves that stands on little."""
+"""The responder against a coordinator that wants one frame: no answer leaves that stands on little."""
 
 import json
 from collections.abc import Callable
@@ -19,33 +19,33 @@ from roiae.site.answers import Site
 from roiae.wire.contract import Arrays, EvaluateTask, TrainTask
 from roiae_client.answering.gate import Pace
 from roiae_client.answering.ledger import LEDGER, Ledger
-from roiae_client.answering.responder import HospitalDesk
+from roiae_client.answering.responder import Responder
 from roiae_client.folder.site_config import Limits, SiteConfig
-from tests.client.answering.test_responder import KEY, START, ask_desk
+from tests.client.answering.test_responder import KEY, START, ask_responder
 from tests.conftest import MODEL
 from tests.signing import TRUSTED
 
 EVALUATE = EvaluateTask(model=MODEL, batch_size=4, threads=1)
 KNOWN = {"start_models": (digest(START),)}
-MakeDesk = Callable[..., HospitalDesk]
+MakeDesk = Callable[..., Responder]
 
 
 @pytest.fixture
 def make_desk(tmp_path: Path) -> MakeDesk:
-    """A desk over a site, with limits as shipped but for these: (site, number of the desk, **limits)."""
+    """A responder over a site, with limits as shipped but for these: (site, number of the responder, **limits)."""
 
-    def make(site: Site, folder: str = "hospital", **limits: Any) -> HospitalDesk:
+    def make(site: Site, folder: str = "hospital", **limits: Any) -> Responder:
         (tmp_path / folder).mkdir(exist_ok=True)
         own = Limits.model_validate({**KNOWN, **limits})
         config = SiteConfig(name=site.name, role=site.role, data=tmp_path / "none", device="cpu", threads=1, limits=own)
-        return HospitalDesk(config, KEY, TRUSTED, Ledger(tmp_path / folder / LEDGER), lambda side, config: site)
+        return Responder(config, KEY, TRUSTED, Ledger(tmp_path / folder / LEDGER), lambda side, config: site)
 
     return make
 
 
-def answered(desk: HospitalDesk, kind: str, task: TrainTask | EvaluateTask, arrays: Arrays, n: int = 1) -> Any:
+def answered(responder: Responder, kind: str, task: TrainTask | EvaluateTask, arrays: Arrays, n: int = 1) -> Any:
     """The metrics of the answer, or the reason why there is none."""
-    envelope, _, reply = ask_desk(desk, kind, task.model_dump_json(), arrays, f"r{n}", "a")
+    envelope, _, reply = ask_responder(responder, kind, task.model_dump_json(), arrays, f"r{n}", "a")
     return reply.metrics if reply else envelope.reason
 
 
@@ -123,11 +123,11 @@ def test_a_budget_outlives_the_state_folder_and_a_restart(
 ) -> None:
     site = make_site("a", role=Role.HELD_OUT, train=20, validation=20)
     limits = {"max_requests": {"evaluate": 2}}
-    desk = make_desk(site, **limits)
-    assert [answered(desk, "evaluate", EVALUATE, initial, n) == Reason.BUDGET_SPENT for n in (1, 2, 3)] == [
+    responder = make_desk(site, **limits)
+    assert [answered(responder, "evaluate", EVALUATE, initial, n) == Reason.BUDGET_SPENT for n in (1, 2, 3)] == [
         False, False, True,
     ]  # fmt: skip
-    desk._ledger.close()
+    responder._ledger.close()
 
     again = make_desk(site, **limits)
     assert answered(again, "evaluate", EVALUATE, initial, 4) == Reason.BUDGET_SPENT
@@ -139,14 +139,14 @@ def test_a_task_that_would_not_fit_is_refused_before_the_frames_are_read(
     class UnreadError(Exception):
         pass
 
-    desk = make_desk(make_site("a"))
+    responder = make_desk(make_site("a"))
 
     def open_site(side: int, config: SiteConfig) -> Site:
         raise UnreadError
 
-    desk._open_site = open_site
+    responder._open_site = open_site
     large = ModelConfig(image_size=4096, width=256, latent_dim=1024)
-    assert answered(desk, "train", recipe.model_copy(update={"model": large}), initial) == Reason.TASK_TOO_LARGE
+    assert answered(responder, "train", recipe.model_copy(update={"model": large}), initial) == Reason.TASK_TOO_LARGE
 
 
 def test_a_held_out_site_reads_no_frame_for_a_training_that_it_refuses(
@@ -154,10 +154,10 @@ def test_a_held_out_site_reads_no_frame_for_a_training_that_it_refuses(
 ) -> None:
     """Of any size, without end, and each size stays in the cache: such a refusal spends no budget."""
     opened: list[int] = []
-    desk = make_desk(make_site("a", role=Role.HELD_OUT, train=20, validation=20))
-    desk._open_site = lambda side, config: opened.append(side)  # type: ignore[assignment,return-value]
+    responder = make_desk(make_site("a", role=Role.HELD_OUT, train=20, validation=20))
+    responder._open_site = lambda side, config: opened.append(side)  # type: ignore[assignment,return-value]
 
-    assert answered(desk, "train", recipe, START) == Reason.HELD_OUT
+    assert answered(responder, "train", recipe, START) == Reason.HELD_OUT
     assert opened == []
 
 
@@ -180,9 +180,9 @@ def test_settings_that_single_a_frame_out_are_refused(
     make_site: Callable[..., Site], make_desk: MakeDesk, recipe: TrainTask, initial: Arrays, change: dict[str, Any]
 ) -> None:
     task = json.loads(recipe.model_dump_json()) | change
-    desk = make_desk(make_site("a", train=20, validation=20))
+    responder = make_desk(make_site("a", train=20, validation=20))
 
-    envelope, _, reply = ask_desk(desk, "train", json.dumps(task), initial, site="a")
+    envelope, _, reply = ask_responder(responder, "train", json.dumps(task), initial, site="a")
     assert (envelope.reason, reply) == (Reason.NOT_ALLOWED, None)
 
 
@@ -194,9 +194,9 @@ def test_weights_that_overflow_for_one_frame_tell_nothing_of_it_and_are_counted(
     site = make_site("a", role=Role.HELD_OUT, train=20, validation=20)
     huge = {name: array * np.float32(1e30 if name.startswith("encoder") else 1) for name, array in initial.items()}
     limits = {"start_models": (digest(huge),)} if allowed else {}
-    desk = make_desk(site, max_requests={"evaluate": 2}, **limits)
+    responder = make_desk(site, max_requests={"evaluate": 2}, **limits)
 
-    told = [answered(desk, "evaluate", EVALUATE, huge, n) for n in range(3)]
+    told = [answered(responder, "evaluate", EVALUATE, huge, n) for n in range(3)]
     reason = Reason.NOT_FINITE if allowed else Reason.OFF_COURSE
     assert told == [reason, reason, Reason.BUDGET_SPENT]
 
@@ -205,14 +205,14 @@ def test_refusals_without_end_take_a_second_each_and_answers_none(
     make_site: Callable[..., Site], make_desk: MakeDesk, recipe: TrainTask, initial: Arrays
 ) -> None:
     now, slept = [0.0], list[float]()
-    desk = make_desk(make_site("a", train=20, validation=20))
-    desk._pace = Pace(2, lambda: now[0], slept.append)
+    responder = make_desk(make_site("a", train=20, validation=20))
+    responder._pace = Pace(2, lambda: now[0], slept.append)
     beyond = recipe.model_copy(update={"optimizer": "sgd"})
 
     for n in range(4):
-        assert answered(desk, "train", beyond, initial, n) == Reason.NOT_ALLOWED
+        assert answered(responder, "train", beyond, initial, n) == Reason.NOT_ALLOWED
     assert slept == [1.0, 1.0]
     now[0] = 10.0
-    assert answered(desk, "train", beyond, initial, 5) == Reason.NOT_ALLOWED
-    assert "psnr" in answered(desk, "evaluate", EVALUATE, START, 6)
+    assert answered(responder, "train", beyond, initial, 5) == Reason.NOT_ALLOWED
+    assert "psnr" in answered(responder, "evaluate", EVALUATE, START, 6)
     assert slept == [1.0, 1.0]

@@ -11,7 +11,7 @@ from roiae.data.site_data import SiteData
 from roiae.errors import DataError
 from roiae_client.answering.from_folder import open_site
 from roiae_client.folder.check_record import checked_fingerprint, require_unchanged
-from roiae_client.folder.hospital_folder import ClientFolder
+from roiae_client.folder.hospital_folder import HospitalFolder
 from tests.client.conftest import Command
 
 
@@ -191,7 +191,7 @@ def test_a_run_asks_for_a_new_check_of_changed_data_and_goes_on_after_it(
 ) -> None:
     with (client_folder / "site.yaml").open("a") as settings:
         settings.write("role: source\n")
-    folder = ClientFolder.open(client_folder)
+    folder = HospitalFolder.open(client_folder)
     roiae_client(["check", str(client_folder)])
     open_site(folder, 192, folder.config)
     shutil.copy(client_folder.parent / "data/images/0002.png", client_folder.parent / "data/images/0001.png")
@@ -200,7 +200,7 @@ def test_a_run_asks_for_a_new_check_of_changed_data_and_goes_on_after_it(
     (client_folder.parent / "data/images/0001.png").write_bytes(b"")
     with (client_folder / "site.yaml").open("a") as settings:
         settings.write("max_bad_share: 0.1\n")
-    folder = ClientFolder.open(client_folder)
+    folder = HospitalFolder.open(client_folder)
     assert roiae_client(["check", str(client_folder)])[0] == 0
     open_site(folder, 192, folder.config)
 

@@ -16,7 +16,7 @@ from roiae.identity.kit import PROTOCOL, Kit
 from roiae_client.answering.ledger import Head, Ledger
 from roiae_client.cli import main
 from roiae_client.commands.doctor import check_data, examine
-from roiae_client.folder.hospital_folder import ClientFolder
+from roiae_client.folder.hospital_folder import HospitalFolder
 from tests.client.service.test_connectivity import Gateway
 from tests.scripted_server import serving
 from tests.signing import new_signer
@@ -28,7 +28,7 @@ def folder(hospitals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("ROIAE_CACHE", str(tmp_path / "cache"))
-    return ClientFolder.create(tmp_path / "own", "alpha", hospitals / "alpha").path
+    return HospitalFolder.create(tmp_path / "own", "alpha", hospitals / "alpha").path
 
 
 def write_kit(folder: Path, ca: trustme.CA, port: int = 1) -> None:
@@ -42,7 +42,7 @@ def write_kit(folder: Path, ca: trustme.CA, port: int = 1) -> None:
         port=port,
         site="alpha",
         role=Role.SOURCE,
-        site_fingerprint=ClientFolder.open(folder).fingerprint,
+        site_fingerprint=HospitalFolder.open(folder).fingerprint,
         request_key=new_signer(4, authority, "nt").certificate,
     )
     (folder / "kit.json").write_text(kit.model_dump_json())

@@ -9,7 +9,7 @@ from roiae.config import Role
 from roiae.identity.certificates import ca_fingerprint
 from roiae.identity.keys import read_public
 from roiae_client.cli import main
-from roiae_client.folder.hospital_folder import ClientFolder
+from roiae_client.folder.hospital_folder import HospitalFolder
 from roiae_server.enrolment.coordinator_folder import CoordinatorFolder
 
 Type = Callable[..., tuple[int, str, str]]
@@ -47,7 +47,7 @@ def test_init_shows_the_fingerprint_and_says_who_types_what(client: Type) -> Non
     code, out, _ = client("init DIR --name hospital-a")
 
     assert code == 0
-    assert f"\n  {ClientFolder.open(Path('DIR')).fingerprint}\n" in out
+    assert f"\n  {HospitalFolder.open(Path('DIR')).fingerprint}\n" in out
     assert "Send DIR/hospital-a.pub to the coordinator" in out
     assert "roiae-server add-site DIR hospital-a.pub --role source" in out
     assert "roiae-client join DIR hospital-a.kit.zip --ca-fingerprint F" in out
@@ -67,7 +67,7 @@ def test_rotate_shows_the_new_fingerprint_and_asks_for_replace(client: Type, kit
     code, out, _ = client("rotate DIR")
 
     assert code == 0
-    assert f"\n  {ClientFolder.open(Path('DIR')).fingerprint}\n" in out
+    assert f"\n  {HospitalFolder.open(Path('DIR')).fingerprint}\n" in out
     assert "roiae-server add-site DIR hospital-a.pub --role source --replace" in out
 
 

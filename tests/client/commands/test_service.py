@@ -15,7 +15,7 @@ from roiae.identity.keys import read_public
 from roiae_client.answering.ledger import Head, Ledger
 from roiae_client.cli import main
 from roiae_client.commands import status
-from roiae_client.folder.hospital_folder import ClientFolder
+from roiae_client.folder.hospital_folder import HospitalFolder
 from roiae_client.folder.service_state import ServiceState
 from roiae_client.service import processes as service
 from roiae_server.enrolment.coordinator_folder import CoordinatorFolder
@@ -23,14 +23,14 @@ from tests.client.conftest import write
 
 
 @pytest.fixture
-def joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ClientFolder:
+def joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HospitalFolder:
     """A hospital whose three replies were acknowledged; nothing that it starts is started."""
 
     def nothing(*of: object) -> None:
         raise AssertionError("something was started")
 
     monkeypatch.setattr(service, "Supervisor", nothing)
-    site = ClientFolder.create(tmp_path / "site", "hospital-a", None)
+    site = HospitalFolder.create(tmp_path / "site", "hospital-a", None)
     coordinator = CoordinatorFolder.create(tmp_path / "coordinator", "127.0.0.1", 1, "nt-europe")
     kit = coordinator.add_site("hospital-a", Role.SOURCE, read_public(site.public_keys)[0])
     site.join(kit, ca_fingerprint(coordinator.ca_certificate.read_bytes()))
@@ -42,12 +42,12 @@ def joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ClientFolder:
     return site
 
 
-def start(site: ClientFolder, run_main: Callable[..., int], capfd: pytest.CaptureFixture[str]) -> tuple[int, str]:
+def start(site: HospitalFolder, run_main: Callable[..., int], capfd: pytest.CaptureFixture[str]) -> tuple[int, str]:
     return run_main(main, ["roiae-client", "start", str(site.path)]), capfd.readouterr().err
 
 
 def test_a_ledger_whose_end_was_cut_ends_the_start_before_anything_runs(
-    joined: ClientFolder, run_main: Callable[..., int], capfd: pytest.CaptureFixture[str]
+    joined: HospitalFolder, run_main: Callable[..., int], capfd: pytest.CaptureFixture[str]
 ) -> None:
     joined.ledger.write_bytes(b"".join(joined.ledger.read_bytes().splitlines(keepends=True)[:2]))
 
@@ -67,7 +67,7 @@ def test_a_ledger_whose_end_was_cut_ends_the_start_before_anything_runs(
     ],
 )
 def test_a_kit_without_the_federations_request_key_is_one_message(
-    joined: ClientFolder,
+    joined: HospitalFolder,
     run_main: Callable[..., int],
     capfd: pytest.CaptureFixture[str],
     name: str,
@@ -84,7 +84,7 @@ def test_a_kit_without_the_federations_request_key_is_one_message(
 
 
 def test_status_says_that_the_coordinator_has_seen_a_line_that_is_not_here(
-    joined: ClientFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    joined: HospitalFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(status, "certificate_days", lambda coordinator: None)
     ledger = Ledger(joined.ledger)
@@ -101,7 +101,7 @@ def test_status_says_that_the_coordinator_has_seen_a_line_that_is_not_here(
     [("", "request: train, answered "), ("not-allowed", "request: train, refused (not-allowed; log/executor.log")],
 )
 def test_status_tells_a_refusal_from_an_answer(
-    joined: ClientFolder, capsys: pytest.CaptureFixture[str], reason: str, said: str
+    joined: HospitalFolder, capsys: pytest.CaptureFixture[str], reason: str, said: str
 ) -> None:
     ledger = Ledger(joined.ledger)
     write(ledger, "r3", reason=reason)

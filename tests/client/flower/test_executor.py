@@ -16,7 +16,7 @@ from roiae.wire.envelope import IDENTIFY, Envelope, Record, check, signed_bytes
 from roiae.wire.packing import pack
 from roiae.wire.signed_request import content_bytes
 from roiae_client.answering.ledger import Ledger
-from roiae_client.answering.responder import HospitalDesk
+from roiae_client.answering.responder import Responder
 from roiae_client.flower.messages import answer
 from roiae_client.folder.site_config import SiteConfig
 from roiae_server.flower.grid import _wire_contents, act_as_coordinator, read_reply
@@ -29,11 +29,11 @@ ARRAYS = {"w": np.zeros(3, np.float32)}
 
 
 @pytest.fixture
-def desk(ledger: Ledger) -> HospitalDesk:
+def responder(ledger: Ledger) -> Responder:
     def no_site(*_: object) -> None:
         raise AssertionError("a site is not needed")
 
-    return HospitalDesk(SiteConfig(name="alpha", data=Path("/data")), KEY, TRUSTED, ledger, no_site)  # type: ignore[arg-type]
+    return Responder(SiteConfig(name="alpha", data=Path("/data")), KEY, TRUSTED, ledger, no_site)  # type: ignore[arg-type]
 
 
 def ask_record(kind: str, **changes: str | int | bytes) -> Record:
@@ -50,16 +50,16 @@ def message(kind: str, **records: object) -> Message:
     return Message(RecordDict(kept), dst_node_id=1, message_type=kind)  # type: ignore[arg-type]
 
 
-def test_a_reply_carries_an_envelope_that_the_coordinator_believes(desk: HospitalDesk) -> None:
-    reply = answer(desk, message(IDENTIFY))
+def test_a_reply_carries_an_envelope_that_the_coordinator_believes(responder: Responder) -> None:
+    reply = answer(responder, message(IDENTIFY))
 
     envelope, signature = Envelope.from_record(reply.content.config_records["envelope"])
     check(KEY.public_key(), ASK, IDENTIFY, "alpha", envelope, signature, read_reply(reply, envelope.request))
     assert envelope.ledger_lines == 1
 
 
-def test_a_refusal_is_signed_and_carries_nothing_else(desk: HospitalDesk) -> None:
-    reply = answer(desk, message("query.statistics"))
+def test_a_refusal_is_signed_and_carries_nothing_else(responder: Responder) -> None:
+    reply = answer(responder, message("query.statistics"))
 
     envelope, signature = Envelope.from_record(reply.content.config_records["envelope"])
     check(KEY.public_key(), ASK, "query.statistics", "alpha", envelope, signature, None)
@@ -67,24 +67,24 @@ def test_a_refusal_is_signed_and_carries_nothing_else(desk: HospitalDesk) -> Non
     assert list(reply.content) == ["envelope"]
 
 
-def test_a_message_of_another_protocol_is_answered_though_its_other_fields_are_unknown(desk: HospitalDesk) -> None:
+def test_a_message_of_another_protocol_is_answered_though_its_other_fields_are_unknown(responder: Responder) -> None:
     letter = ConfigRecord({"run": "r", "request": "1", "roiae": "9.9", "protocol": PROTOCOL + 7, "head": b"unknown"})
 
-    reply = answer(desk, message("train", ask=letter, arrays=None))
+    reply = answer(responder, message("train", ask=letter, arrays=None))
 
     envelope, signature = Envelope.from_record(reply.content.config_records["envelope"])
     assert (envelope.reason, envelope.request) == (Reason.WRONG_VERSION, "1")
     assert verify(KEY.public_key(), signature, signed_bytes(envelope, None))
 
 
-def test_no_part_of_a_request_or_a_reply_is_like_a_part_of_another(desk: HospitalDesk) -> None:
+def test_no_part_of_a_request_or_a_reply_is_like_a_part_of_another(responder: Responder) -> None:
     """Flower names parts by their content: who knows a name beforehand can take it."""
     request = message(IDENTIFY)
-    replies = [answer(desk, request)]
+    replies = [answer(responder, request)]
     again = SIGNER.sign(new_ask(), content_bytes(IDENTIFY, "{}", {}))
     records: dict[str, object] = {"ask": ConfigRecord({**again.to_record("{}")})}
     records["arrays"] = ArrayRecord({"packed": Array(*pack({}, again.ask.nonce))})
-    replies.append(answer(desk, message(IDENTIFY, **records)))
+    replies.append(answer(responder, message(IDENTIFY, **records)))
 
     parts = [_wire_contents(one).keys() for one in (request, message(IDENTIFY, **records), *replies)]
     assert not any(one & other for one, other in itertools.combinations(parts, 2))
@@ -108,39 +108,39 @@ def test_no_part_of_a_request_or_a_reply_is_like_a_part_of_another(desk: Hospita
     ],
 )
 def test_a_message_that_is_none_of_ours_gets_a_bare_reason_and_no_line_of_its_own_each_time(
-    desk: HospitalDesk, ledger_path: Path, odd: dict[str, object]
+    responder: Responder, ledger_path: Path, odd: dict[str, object]
 ) -> None:
     for _ in range(3):
-        reply = answer(desk, message("train", **odd))
+        reply = answer(responder, message("train", **odd))
         assert reply.error.reason == Reason.BAD_REQUEST
         assert not reply.has_content()
 
-    answer(desk, message(IDENTIFY))
+    answer(responder, message(IDENTIFY))
     lines = [(line.reason, line.request, line.turned_away) for line in read(ledger_path)]
     assert lines == [("bad-request", "", 0), ("", ASK.request, 2)]
 
 
 def test_what_a_request_says_reaches_the_log_escaped_and_cut(
-    desk: HospitalDesk, caplog: pytest.LogCaptureFixture
+    responder: Responder, caplog: pytest.LogCaptureFixture
 ) -> None:
     hostile = "\x1b[2J\nroiae-client: all well" + "k" * 100_000
-    answer(desk, message("evaluate", ask=ConfigRecord({hostile: 1})))
+    answer(responder, message("evaluate", ask=ConfigRecord({hostile: 1})))
     for text in (json.dumps({hostile: 1}), hostile):
         request = signed("evaluate", text, {})
-        desk.answer("evaluate", request, text, {})
+        responder.answer("evaluate", request, text, {})
 
     assert len(caplog.records) == 3
     assert all(record.getMessage().isprintable() and len(record.getMessage()) < 700 for record in caplog.records)
 
 
-def test_a_pickle_in_an_array_is_never_loaded(desk: HospitalDesk, tmp_path: Path) -> None:
+def test_a_pickle_in_an_array_is_never_loaded(responder: Responder, tmp_path: Path) -> None:
     trap = tmp_path / "trap"
     array = np.array([Trap(trap)], dtype=object)
     buffer = tmp_path / "array.npy"
     np.save(buffer, array, allow_pickle=True)
     record = ArrayRecord({"packed": Array("object", (1,), "numpy.ndarray", buffer.read_bytes())})
 
-    reply = answer(desk, message("train", arrays=record))
+    reply = answer(responder, message("train", arrays=record))
 
     assert reply.error.reason == Reason.BAD_REQUEST
     assert not trap.exists()

@@ -11,15 +11,15 @@ from roiae.errors import ConfigError, DataError, SetupError
 from roiae.identity.certificates import ca_fingerprint
 from roiae.identity.keys import create_key, load_private, read_public
 from roiae_client.folder import hospital_folder as client_folder
-from roiae_client.folder.hospital_folder import ClientFolder
+from roiae_client.folder.hospital_folder import HospitalFolder
 from roiae_client.folder.site_config import ALLOWED_BY_DEFAULT, SiteConfig, read_site_config
 from roiae_server.enrolment.coordinator_folder import CoordinatorFolder
 from tests.signing import new_signer
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> ClientFolder:
-    return ClientFolder.create(tmp_path / "site", "hospital-a", None)
+def site(tmp_path: Path) -> HospitalFolder:
+    return HospitalFolder.create(tmp_path / "site", "hospital-a", None)
 
 
 @pytest.fixture
@@ -27,18 +27,18 @@ def coordinator(tmp_path: Path) -> CoordinatorFolder:
     return CoordinatorFolder.create(tmp_path / "coordinator", "fl.example.org", 8443, "nt-europe")
 
 
-def contents(site: ClientFolder) -> dict[str, bytes]:
+def contents(site: HospitalFolder) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in site.path.iterdir() if file.is_file()}
 
 
-def enrol(coordinator: CoordinatorFolder, site: ClientFolder, role: Role = Role.SOURCE) -> tuple[Path, str]:
+def enrol(coordinator: CoordinatorFolder, site: HospitalFolder, role: Role = Role.SOURCE) -> tuple[Path, str]:
     """The site's kit and the CA's fingerprint."""
     keys, name = read_public(site.public_keys)
     kit = coordinator.add_site(name, role, keys)
     return kit, ca_fingerprint(coordinator.ca_certificate.read_bytes())
 
 
-def test_a_new_folder_has_two_keys_and_the_file_to_send(site: ClientFolder) -> None:
+def test_a_new_folder_has_two_keys_and_the_file_to_send(site: HospitalFolder) -> None:
     keys, comment = read_public(site.public_keys)
 
     assert site.public_keys.name == "hospital-a.pub"
@@ -49,7 +49,7 @@ def test_a_new_folder_has_two_keys_and_the_file_to_send(site: ClientFolder) -> N
     assert not site.joined
 
 
-def test_the_settings_are_written_out_with_what_they_mean(site: ClientFolder) -> None:
+def test_the_settings_are_written_out_with_what_they_mean(site: HospitalFolder) -> None:
     text = (site.path / "site.yaml").read_text()
 
     assert read_site_config(site.path) == SiteConfig(name="hospital-a", data=site.path / "data")
@@ -62,7 +62,7 @@ def test_a_named_data_folder_is_kept_as_it_is(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "images").mkdir()
     monkeypatch.chdir(tmp_path)
 
-    site = ClientFolder.create(Path("site"), "hospital-a", Path("images"))
+    site = HospitalFolder.create(Path("site"), "hospital-a", Path("images"))
 
     assert site.config.data == tmp_path / "images"
     assert not (tmp_path / "site" / "data").exists()
@@ -70,21 +70,21 @@ def test_a_named_data_folder_is_kept_as_it_is(tmp_path: Path, monkeypatch: pytes
 
 def test_a_missing_data_folder_leaves_no_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not a folder"):
-        ClientFolder.create(tmp_path / "site", "hospital-a", tmp_path / "images")
+        HospitalFolder.create(tmp_path / "site", "hospital-a", tmp_path / "images")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_impossible_name_leaves_no_folder(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--name Hospital A"):
-        ClientFolder.create(tmp_path / "site", "Hospital A", None)
+        HospitalFolder.create(tmp_path / "site", "Hospital A", None)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_second_init_keeps_the_key(site: ClientFolder) -> None:
+def test_a_second_init_keeps_the_key(site: HospitalFolder) -> None:
     before = contents(site)
 
     with pytest.raises(SetupError, match="its keys are kept"):
-        ClientFolder.create(site.path, "hospital-a", None)
+        HospitalFolder.create(site.path, "hospital-a", None)
     assert contents(site) == before
 
 
@@ -95,32 +95,32 @@ def test_a_disk_without_room_leaves_no_folder(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(client_folder, "write_atomically", full)
 
     with pytest.raises(SetupError, match="No space left"):
-        ClientFolder.create(tmp_path / "site", "hospital-a", None)
+        HospitalFolder.create(tmp_path / "site", "hospital-a", None)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "missing"):
         with pytest.raises(SetupError, match="not a hospital's folder"):
-            ClientFolder.open(path)
+            HospitalFolder.open(path)
 
 
-def test_who_has_not_joined_is_told_how(site: ClientFolder) -> None:
+def test_who_has_not_joined_is_told_how(site: HospitalFolder) -> None:
     with pytest.raises(SetupError, match=r"has not joined a federation yet\. Type `roiae-client join"):
         _ = site.kit
 
 
-def test_a_joined_site_knows_its_federation_and_role(site: ClientFolder, coordinator: CoordinatorFolder) -> None:
+def test_a_joined_site_knows_its_federation_and_role(site: HospitalFolder, coordinator: CoordinatorFolder) -> None:
     kit, fingerprint = enrol(coordinator, site, Role.HELD_OUT)
 
     site.join(kit, fingerprint)
 
-    opened = ClientFolder.open(site.path)
+    opened = HospitalFolder.open(site.path)
     assert (opened.kit.address, opened.config.role) == ("fl.example.org:8443", Role.HELD_OUT)
     assert opened.ca_certificate.read_bytes() == coordinator.ca_certificate.read_bytes()
 
 
-def test_joining_again_changes_nothing(site: ClientFolder, coordinator: CoordinatorFolder) -> None:
+def test_joining_again_changes_nothing(site: HospitalFolder, coordinator: CoordinatorFolder) -> None:
     kit, fingerprint = enrol(coordinator, site)
     site.join(kit, fingerprint)
     before = contents(site)
@@ -140,67 +140,67 @@ def test_joining_again_changes_nothing(site: ClientFolder, coordinator: Coordina
     ],
 )
 def test_the_role_is_filled_in_and_every_other_line_stays(
-    site: ClientFolder, coordinator: CoordinatorFolder, line: str, joined: str
+    site: HospitalFolder, coordinator: CoordinatorFolder, line: str, joined: str
 ) -> None:
     path = site.path / "site.yaml"
     text = path.read_text().replace("role: null", line) + "# our own note: role: null\n"
     path.write_text(text)
     kit, fingerprint = enrol(coordinator, site)
 
-    ClientFolder.open(site.path).join(kit, fingerprint)
+    HospitalFolder.open(site.path).join(kit, fingerprint)
 
     assert path.read_text() == text.replace(line, joined, 1)
 
 
-def test_a_role_whose_line_was_deleted_is_added(site: ClientFolder, coordinator: CoordinatorFolder) -> None:
+def test_a_role_whose_line_was_deleted_is_added(site: HospitalFolder, coordinator: CoordinatorFolder) -> None:
     path = site.path / "site.yaml"
     path.write_text(path.read_text().replace("role: null\n", "").rstrip())
     kit, fingerprint = enrol(coordinator, site)
 
-    ClientFolder.open(site.path).join(kit, fingerprint)
+    HospitalFolder.open(site.path).join(kit, fingerprint)
 
     assert read_site_config(site.path).role is Role.SOURCE
 
 
 def test_settings_that_cannot_be_edited_are_left_to_their_owner(
-    site: ClientFolder, coordinator: CoordinatorFolder
+    site: HospitalFolder, coordinator: CoordinatorFolder
 ) -> None:
     (site.path / "site.yaml").write_text("{name: hospital-a, data: data}\n")
     kit, fingerprint = enrol(coordinator, site)
     before = contents(site)
 
     with pytest.raises(SetupError, match=r"Write `role: source` there"):
-        ClientFolder.open(site.path).join(kit, fingerprint)
+        HospitalFolder.open(site.path).join(kit, fingerprint)
     assert contents(site) == before
 
 
-Spoil = Callable[[ClientFolder, CoordinatorFolder, Path], tuple[Path, str] | None]
+Spoil = Callable[[HospitalFolder, CoordinatorFolder, Path], tuple[Path, str] | None]
 
 
-def _other_hospitals_kit(site: ClientFolder, coordinator: CoordinatorFolder, kit: Path) -> tuple[Path, str]:
-    other = ClientFolder.create(site.path.with_name("other"), "hospital-b", None)
+def _other_hospitals_kit(site: HospitalFolder, coordinator: CoordinatorFolder, kit: Path) -> tuple[Path, str]:
+    other = HospitalFolder.create(site.path.with_name("other"), "hospital-b", None)
     return enrol(coordinator, other)
 
 
-def _other_coordinators_kit(site: ClientFolder, coordinator: CoordinatorFolder, kit: Path) -> tuple[Path, str]:
+def _other_coordinators_kit(site: HospitalFolder, coordinator: CoordinatorFolder, kit: Path) -> tuple[Path, str]:
     other = CoordinatorFolder.create(site.path.with_name("foreign"), "evil.example.org", 8443, "nt-europe")
     return enrol(other, site)[0], ca_fingerprint(coordinator.ca_certificate.read_bytes())
 
 
-def _rotated_key(site: ClientFolder, coordinator: CoordinatorFolder, kit: Path) -> None:
+def _rotated_key(site: HospitalFolder, coordinator: CoordinatorFolder, kit: Path) -> None:
     site.rotate()
 
 
-def _open_key(site: ClientFolder, coordinator: CoordinatorFolder, kit: Path) -> None:
+def _open_key(site: HospitalFolder, coordinator: CoordinatorFolder, kit: Path) -> None:
     site.reply_key.chmod(0o644)
 
 
-def _other_role(site: ClientFolder, coordinator: CoordinatorFolder, kit: Path) -> None:
+def _other_role(site: HospitalFolder, coordinator: CoordinatorFolder, kit: Path) -> None:
     path = site.path / "site.yaml"
     path.write_text(path.read_text().replace("role: null", "role: held-out"))
 
 
-def _cut_kit(site: ClientFolder, coordinator: CoordinatorFolder, kit: Path) -> None:
+def _cut_kit(site: HospitalFolder, coordinator: CoordinatorFolder, kit: Path) -> None:
     kit.write_bytes(kit.read_bytes()[:-40])
 
 
@@ -216,18 +216,18 @@ def _cut_kit(site: ClientFolder, coordinator: CoordinatorFolder, kit: Path) -> N
     ],
 )
 def test_a_wrong_kit_changes_nothing(
-    site: ClientFolder, coordinator: CoordinatorFolder, spoil: Spoil, message: str
+    site: HospitalFolder, coordinator: CoordinatorFolder, spoil: Spoil, message: str
 ) -> None:
     kit, fingerprint = enrol(coordinator, site)
     kit, fingerprint = spoil(site, coordinator, kit) or (kit, fingerprint)
     before = contents(site)
 
     with pytest.raises(SetupError, match=message):
-        ClientFolder.open(site.path).join(kit, fingerprint)
+        HospitalFolder.open(site.path).join(kit, fingerprint)
     assert contents(site) == before
 
 
-def test_a_folder_serves_one_federation(site: ClientFolder, coordinator: CoordinatorFolder, tmp_path: Path) -> None:
+def test_a_folder_serves_one_federation(site: HospitalFolder, coordinator: CoordinatorFolder, tmp_path: Path) -> None:
     site.join(*enrol(coordinator, site))
     other = CoordinatorFolder.create(tmp_path / "other", "other.example.org", 8443, "nt-asia")
     before = contents(site)
@@ -237,7 +237,7 @@ def test_a_folder_serves_one_federation(site: ClientFolder, coordinator: Coordin
     assert contents(site) == before
 
 
-def test_rotated_keys_replace_the_old_ones_whole(site: ClientFolder) -> None:
+def test_rotated_keys_replace_the_old_ones_whole(site: HospitalFolder) -> None:
     before = site.keys
     (site.path / "node.key.new").write_text("torn by a crash")
 
@@ -250,7 +250,7 @@ def test_rotated_keys_replace_the_old_ones_whole(site: ClientFolder) -> None:
 
 @pytest.mark.parametrize("after", [1, 2, 3, 4, 5])
 def test_a_rotation_that_is_killed_never_leaves_a_mix_that_looks_whole(
-    site: ClientFolder, monkeypatch: pytest.MonkeyPatch, after: int
+    site: HospitalFolder, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
     before = site.keys
     steps = iter(range(1, 6))  # two keys made, two put in place, the public file written
@@ -277,7 +277,7 @@ def test_a_rotation_that_is_killed_never_leaves_a_mix_that_looks_whole(
     assert not any(key in before for key in site.keys)
 
 
-def test_a_rotation_without_room_keeps_the_old_key(site: ClientFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rotation_without_room_keeps_the_old_key(site: HospitalFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(path: Path) -> None:
         raise SetupError(f"{path}: cannot be written (No space left on device).")
 
@@ -289,7 +289,7 @@ def test_a_rotation_without_room_keeps_the_old_key(site: ClientFolder, monkeypat
     assert contents(site) == before
 
 
-def test_a_site_with_rotated_keys_has_to_join_again(site: ClientFolder, coordinator: CoordinatorFolder) -> None:
+def test_a_site_with_rotated_keys_has_to_join_again(site: HospitalFolder, coordinator: CoordinatorFolder) -> None:
     site.join(*enrol(coordinator, site))
     site.rotate()
 
@@ -309,7 +309,7 @@ def test_a_site_with_rotated_keys_has_to_join_again(site: ClientFolder, coordina
     ],
 )
 def test_a_kit_whose_request_key_was_exchanged_afterwards_is_told(
-    site: ClientFolder,
+    site: HospitalFolder,
     coordinator: CoordinatorFolder,
     spoil: Callable[[dict[str, Any]], dict[str, Any]],
     message: str,

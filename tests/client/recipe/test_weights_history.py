@@ -18,8 +18,8 @@ from roiae.wire.contract import Arrays, EvaluateTask, TrainTask
 from roiae_client.folder.site_config import Limits
 from roiae_client.recipe import capacity
 from roiae_client.recipe.spending import Asked, Spending, Spent
-from roiae_client.recipe.weights_history import MOST_MISSED, ROUNDING, SIGHTED_PASSES, Received, WeightsHistory
-from roiae_client.recipe.weights_state import MOST_ANCHORS, MOST_RUNS
+from roiae_client.recipe.weights_history import MAX_MISSED, ROUNDING, SIGHTED_PASSES, Received, WeightsHistory
+from roiae_client.recipe.weights_state import MAX_ANCHORS, MAX_RUNS
 from tests.conftest import MODEL
 
 LIMITS = Limits()
@@ -42,7 +42,7 @@ def moved(arrays: Arrays, norm: float, seed: int = 0) -> Arrays:
 
 
 class Site:
-    """As the desk asks its history, and writes its ledger."""
+    """As the responder asks its history, and writes its ledger."""
 
     def __init__(self, folder: Path, task: TrainTask, limits: Limits = LIMITS) -> None:
         self.folder, self._task, self.limits = folder, task, limits
@@ -121,7 +121,7 @@ def test_weights_that_are_made_by_hand_are_refused_at_once_and_after_any_round(s
     refused(lambda: site.train(by_hand, 1))
     site.train(INITIAL, 1)
     refused(lambda: site.train(by_hand, 2))
-    refused(lambda: site.train(by_hand, 1 + MOST_MISSED))
+    refused(lambda: site.train(by_hand, 1 + MAX_MISSED))
 
 
 def test_the_initialisation_is_no_way_back_once_the_run_has_trained_elsewhere(site: Site) -> None:
@@ -135,7 +135,7 @@ def test_the_initialisation_is_no_way_back_once_the_run_has_trained_elsewhere(si
 
 
 @given(
-    st.lists(st.tuples(st.floats(0.01, 0.99), st.integers(1, 1 + MOST_MISSED), st.booleans()), min_size=1, max_size=6),
+    st.lists(st.tuples(st.floats(0.01, 0.99), st.integers(1, 1 + MAX_MISSED), st.booleans()), min_size=1, max_size=6),
     st.integers(0, 3),
 )
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -163,7 +163,7 @@ def test_a_jump_is_refused_however_many_rounds_are_said_to_have_passed(
     site = Site(tmp_path_factory.mktemp("weights"), recipe)
     site.train(INITIAL, 1)
     site.has_learned()
-    bound = BOUND * np.sqrt(min(passed, 1 + MOST_MISSED))
+    bound = BOUND * np.sqrt(min(passed, 1 + MAX_MISSED))
 
     message = refused(lambda: site.train(moved(INITIAL, share * bound), 1 + passed))
     assert f"rounds of clipped updates allow {bound * ROUNDING:.4g}" in message
@@ -177,9 +177,9 @@ def test_updates_that_were_all_clipped_may_add_up_to_the_bound(site: Site) -> No
 def test_in_a_runs_first_passes_no_absence_is_believed(site: Site) -> None:
     site.train(INITIAL, 1)
 
-    refused(lambda: site.train(moved(INITIAL, 1.1 * BOUND), 2 + MOST_MISSED))
+    refused(lambda: site.train(moved(INITIAL, 1.1 * BOUND), 2 + MAX_MISSED))
     site.has_learned()
-    site.train(moved(INITIAL, 1.1 * BOUND), 2 + MOST_MISSED)
+    site.train(moved(INITIAL, 1.1 * BOUND), 2 + MAX_MISSED)
 
 
 def test_weights_that_show_one_picture_for_all_frames_are_refused_once_the_run_has_trained_here(site: Site) -> None:
@@ -269,7 +269,7 @@ def test_a_few_weights_are_kept_however_long_the_run(site: Site) -> None:
         site.train(arrays, round_, learning_rate=1e-4 * round_)
         arrays = moved(arrays, 1.0, round_)
 
-    assert len(list(site.folder.rglob("*.safetensors"))) <= MOST_ANCHORS
+    assert len(list(site.folder.rglob("*.safetensors"))) <= MAX_ANCHORS
 
 
 def test_weights_that_would_fill_the_disk_are_refused_before_they_are_trained_on(
@@ -284,18 +284,18 @@ def test_weights_that_would_fill_the_disk_are_refused_before_they_are_trained_on
 
 
 def test_of_the_runs_the_latest_ones_weights_are_kept(site: Site) -> None:
-    for run in range(MOST_RUNS + 3):
+    for run in range(MAX_RUNS + 3):
         site.train(INITIAL, 1, run=f"run-{run}/../..")
 
-    assert len(list(site.folder.rglob("*.safetensors"))) == MOST_RUNS
-    assert len(list(site.folder.iterdir())) == MOST_RUNS + 3
+    assert len(list(site.folder.rglob("*.safetensors"))) == MAX_RUNS
+    assert len(list(site.folder.iterdir())) == MAX_RUNS + 3
 
 
 def test_other_runs_make_a_site_forget_neither_the_best_quality_nor_the_recipe_of_one(site: Site) -> None:
     worse = moved(INITIAL, 5, 1)
     site.train(INITIAL, 1, quality(30))
     site.train(worse, 2, quality(28.5))
-    for run in range(MOST_RUNS):
+    for run in range(MAX_RUNS):
         site.train(INITIAL, 1, run=f"other-{run}")
 
     with pytest.raises(RefusalError, match="began with clip_norm"):
@@ -306,7 +306,7 @@ def test_other_runs_make_a_site_forget_neither_the_best_quality_nor_the_recipe_o
 
 def test_weights_that_were_trained_on_long_ago_do_not_begin_with_a_lower_best(site: Site) -> None:
     arrays = [INITIAL]
-    for round_ in range(2 * MOST_ANCHORS):
+    for round_ in range(2 * MAX_ANCHORS):
         site.train(arrays[-1], round_ + 1, quality(30 if round_ == 0 else 28.5), learning_rate=1e-4 * (round_ + 1))
         arrays.append(moved(arrays[-1], 1.0, round_))
 

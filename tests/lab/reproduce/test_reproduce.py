@@ -25,7 +25,7 @@ from tests.conftest import MODEL, Arguments, Command
 from tests.web_page import Page
 
 ROOT = Path(__file__).parents[3]
-FINAL = Path("checkpoints", "final.safetensors")
+FINAL = Path("checkpoints", "phase2.safetensors")
 SMALL = {"model__width": 8, "phase1__rounds": 1}
 FEW = ["--arms", "equal,pooled"]
 
@@ -108,7 +108,7 @@ def test_the_method_is_what_simulate_trains(
 
     assert code == 0, err
     method = reproduced / "beta" / "seed-0" / "method"
-    for name in ("phase1.safetensors", "final.safetensors", "control.safetensors"):
+    for name in ("phase1.safetensors", "phase2.safetensors", "control.safetensors"):
         assert (method / "checkpoints" / name).read_bytes() == (tmp_path / "simulated/checkpoints" / name).read_bytes()
     assert (method / "shift.json").read_bytes() == (tmp_path / "simulated" / "shift.json").read_bytes()
     quality = json.loads((tmp_path / "simulated" / "quality.json").read_text())

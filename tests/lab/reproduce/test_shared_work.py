@@ -14,7 +14,7 @@ from rich.console import Console
 
 from roiae.config import RunConfig
 from roiae.errors import RunFolderError, ServiceError
-from roiae_lab.reproduce.model_run import Training
+from roiae_lab.reproduce.model_run import ModelRun
 from roiae_lab.reproduce.shared_work import Work
 from tests.conftest import Arguments
 
@@ -22,7 +22,7 @@ SERVER = str(Path(sys.executable).with_name("roiae-server"))
 
 
 @dataclass(frozen=True)
-class StandIn(Training):
+class StandIn(ModelRun):
     done: list[Path] = field(default_factory=list)  # of every training, by whoever did it
     elsewhere: list[Path] = field(default_factory=list)  # that another process is at
 

@@ -143,7 +143,7 @@ def test_one_source_is_too_few_and_no_held_out_site_is_a_warning() -> None:
 
 def test_what_a_hospital_would_refuse_of_the_run_fails_before_the_first_round(folder: Path) -> None:
     limits = Limits().as_numbers()
-    (folder / "heard.json").write_text(json.dumps({"alpha": {"limits": limits}, "gone": {"limits": {}}}))
+    (folder / "last_contact.json").write_text(json.dumps({"alpha": {"limits": limits}, "gone": {"limits": {}}}))
     within = [found for found in examine(folder) if found.what.startswith("limits:")]
     assert [found.level for found in within] == [Level.PASS]
 

@@ -19,7 +19,7 @@ from roiae.wire.packing import pack, unpack
 from roiae.wire.signed_request import SignedAsk, content_bytes
 from roiae_server.flower import network
 from roiae_server.flower.grid import _wire_contents
-from roiae_server.flower.network import GREETING_SECONDS, LOST, MOST_SENDS, NetworkTransport, Patience
+from roiae_server.flower.network import GREETING_SECONDS, LOST, MAX_SENDS, NetworkTransport, Patience
 from roiae_server.flower.superlink import Node
 from roiae_server.run.transport import Outcome
 from tests.signing import SIGNER, new_ask, signed
@@ -56,7 +56,7 @@ def silent(message: Message) -> None:
 
 @dataclass
 class World:
-    """A grid, the directory of its nodes, and a clock: time passes only when the transport sleeps."""
+    """A grid, the registry of its nodes, and a clock: time passes only when the transport sleeps."""
 
     answers: dict[str, Answer]
     nodes_: dict[str, Node] = field(default_factory=dict)
@@ -348,7 +348,7 @@ def test_a_site_that_loses_every_request_is_sent_no_more(exchange: Exchange) -> 
     outcome = exchange(world, deadline=100_000)["b"]
 
     assert outcome.reason is Reason.SITE_FAILED
-    assert len([site for site, _ in world.sent if site == "b"]) == MOST_SENDS
+    assert len([site for site, _ in world.sent if site == "b"]) == MAX_SENDS
 
 
 @pytest.mark.parametrize("error", [httpx.ConnectError("gone"), OSError("disk full"), KeyboardInterrupt()])

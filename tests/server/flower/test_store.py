@@ -25,7 +25,7 @@ from roiae.process.service import new_secret, socket_folder
 from roiae_server.flower.command import superlink_command
 from roiae_server.flower.grid import act_as_coordinator
 from roiae_server.flower.session import flower_run
-from roiae_server.flower.store import LEAST_QUOTA, SWEEP_SECONDS, compact, quota
+from roiae_server.flower.store import MIN_QUOTA, SWEEP_SECONDS, compact, quota
 from roiae_server.flower.superlink import SUPERLINK, Control, at_socket
 from tests.server.gateway.node_calls import new_key
 
@@ -171,4 +171,4 @@ def test_a_database_that_is_full_refuses_more_and_leaves_the_disk_alone(tmp_path
 def test_the_databases_quota_is_a_part_of_what_is_free(tmp_path: Path) -> None:
     free = shutil.disk_usage(tmp_path).free
 
-    assert quota(tmp_path / "superlink.db") == pytest.approx(max(LEAST_QUOTA, free / 4), rel=0.05)
+    assert quota(tmp_path / "superlink.db") == pytest.approx(max(MIN_QUOTA, free / 4), rel=0.05)

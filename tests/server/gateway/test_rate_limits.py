@@ -1,6 +1,6 @@
 import pytest
 
-from roiae_server.gateway.rate_limits import Bucket, Visitors, origin
+from roiae_server.gateway.rate_limits import Bucket, RateLimits, origin
 from roiae_server.gateway.settings import Limits
 
 
@@ -32,7 +32,7 @@ def test_a_bucket_fills_with_time_and_may_owe(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_strangers_without_number_are_not_remembered_without_end() -> None:
-    known = Visitors(Limits(strangers_rate=1e6))
+    known = RateLimits(Limits(strangers_rate=1e6))
     for number in range(20_000):
         known.admit_stranger(f"2001:db8:{number:x}::1")
 

@@ -21,7 +21,7 @@ from tests.server.conftest import START, MeanAggregator, ScriptedTransport, Sile
 
 Federate = Callable[..., Path]
 Lines = Callable[[Path], list[dict[str, Any]]]
-CHECKPOINTS = ("phase1.safetensors", "final.safetensors", "control.safetensors")
+CHECKPOINTS = ("phase1.safetensors", "phase2.safetensors", "control.safetensors")
 
 
 def weights(run: Path) -> list[bytes]:

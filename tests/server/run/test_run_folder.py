@@ -83,12 +83,12 @@ def test_a_damaged_state_is_an_error_that_names_it(
 
 def test_a_damaged_checkpoint_is_an_error_that_names_it(federate: Callable[..., Path]) -> None:
     run = federate(ScriptedTransport())
-    (run / "checkpoints" / "final.safetensors").write_bytes(b"nothing")
+    (run / "checkpoints" / "phase2.safetensors").write_bytes(b"nothing")
 
     opened = RunFolder.open(run)
     assert opened is not None
     with pytest.raises(RunFolderError, match=r"final\.safetensors"):
-        opened.load_arrays("final.safetensors")
+        opened.load_arrays("phase2.safetensors")
     opened.close()
 
 

@@ -12,7 +12,7 @@ from roiae_server.enrolment.coordinator_folder import CoordinatorFolder
 from roiae_server.run.run_folder import RunFolder, RunState
 from roiae_server.service import backup as module
 from roiae_server.service.backup import backup
-from roiae_server.service.site_registry import read_heard
+from roiae_server.service.site_registry import read_last_contacts
 from tests.signing import new_keys
 
 STATE = RunState({"a": Role.SOURCE, "b": Role.SOURCE}, {}, {"roiae": "1"})
@@ -54,10 +54,12 @@ def test_a_restored_folder_has_the_same_sites_and_ca(folder: CoordinatorFolder, 
 
 
 def test_the_ledger_heads_that_hospitals_told_are_kept(folder: CoordinatorFolder, tmp_path: Path) -> None:
-    (folder.path / "heard.json").write_text('{"hospital-a": {"ledger_lines": 7}}')
+    (folder.path / "last_contact.json").write_text('{"hospital-a": {"ledger_lines": 7}}')
     backup(folder, tmp_path / "b.tar.gz")
 
-    assert read_heard(restore(tmp_path / "b.tar.gz", tmp_path / "restored").path)["hospital-a"].ledger_lines == 7
+    assert (
+        read_last_contacts(restore(tmp_path / "b.tar.gz", tmp_path / "restored").path)["hospital-a"].ledger_lines == 7
+    )
 
 
 def test_nobody_else_can_read_a_backup(folder: CoordinatorFolder, tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from roiae.errors import Reason, RefusalError
 from roiae.shift.checks import (
-    LEAST_SCORED_FRAMES,
-    MOST_FITS,
+    MAX_FITS,
+    MIN_SCORED_FRAMES,
     check_frames,
     check_gaussians,
     check_prototypes,
@@ -186,8 +186,8 @@ def test_the_bound_on_weights_is_not_undone_by_a_tiny_deviation(latents: Latents
 
 
 def test_a_bounded_number_of_fits_is_answered_at_once(latents: Latents, question: ProbeQuestion) -> None:
-    many = np.repeat(question.weights[:1], MOST_FITS + 1, axis=0)
-    asked = replace(question, weights=many, folds=np.full(MOST_FITS + 1, -1))
+    many = np.repeat(question.weights[:1], MAX_FITS + 1, axis=0)
+    asked = replace(question, weights=many, folds=np.full(MAX_FITS + 1, -1))
 
     refused(lambda: check_question(asked, latents[SITE], names(latents[SITE]), SITE))
 
@@ -244,6 +244,6 @@ def test_scores_leave_sorted_and_rounded() -> None:
 
 def test_few_scores_do_not_leave() -> None:
     with pytest.raises(RefusalError) as refusal:
-        check_frames(LEAST_SCORED_FRAMES - 1)
+        check_frames(MIN_SCORED_FRAMES - 1)
 
     assert refusal.value.reason is Reason.NO_FRAMES

@@ -5,7 +5,7 @@ import pytest
 
 from roiae.errors import Reason, RefusalError
 from roiae.shift.knn import prototypes
-from roiae.shift.messages import hear_statistics, tell_statistics
+from roiae.shift.messages import open_statistics, seal_statistics
 from roiae.wire.contract import Arrays
 from tests.shared.shift.conftest import SOURCES, groups
 
@@ -17,7 +17,7 @@ LATENTS = dict(zip(SOURCES, np.random.default_rng(0).normal(size=(len(SOURCES), 
 
 def sealed(changed: Arrays | None = None) -> Arrays:
     """What the sources seal; the second of them with other arrays."""
-    told = {s: tell_statistics(GROUPS[s], "phase1", LATENTS[s], SUBJECTS) for s in SOURCES}
+    told = {s: seal_statistics(GROUPS[s], "phase1", LATENTS[s], SUBJECTS) for s in SOURCES}
     told["b"] |= changed or {}
     return {f"statistics/{s}": GROUPS[s].seal("statistics", told[s]) for s in SOURCES}
 
@@ -26,7 +26,7 @@ def test_what_is_heard_of_all_prototypes_is_the_sum_of_the_sources_own() -> None
     first, *others = (prototypes(LATENTS[s], SUBJECTS) for s in SOURCES)
     pooled = sum(others, first)
 
-    heard = hear_statistics(GROUPS["held"], "phase1", sealed(), DIM).prototypes
+    heard = open_statistics(GROUPS["held"], "phase1", sealed(), DIM).prototypes
 
     np.testing.assert_array_equal(heard.means, pooled.means)
     np.testing.assert_array_equal(heard.frames, pooled.frames)
@@ -49,7 +49,7 @@ def test_what_is_heard_of_all_prototypes_is_the_sum_of_the_sources_own() -> None
 )
 def test_statistics_that_are_none_are_refused(part: str, value: np.typing.NDArray[np.generic]) -> None:
     with pytest.raises(RefusalError) as refusal:
-        hear_statistics(GROUPS["held"], "phase1", sealed({f"phase1/told.{part}": value}), DIM)
+        open_statistics(GROUPS["held"], "phase1", sealed({f"phase1/told.{part}": value}), DIM)
 
     assert refusal.value.reason is Reason.BAD_REQUEST
 
@@ -59,6 +59,6 @@ def test_a_masked_part_of_another_shape_is_refused(name: str) -> None:
     part = GROUPS["b"].mask(f"phase1/{name}", np.zeros((DIM, DIM + 1)))
 
     with pytest.raises(RefusalError) as refusal:
-        hear_statistics(GROUPS["held"], "phase1", sealed({f"phase1/{name}": part}), DIM)
+        open_statistics(GROUPS["held"], "phase1", sealed({f"phase1/{name}": part}), DIM)
 
     assert refusal.value.reason is Reason.BAD_REQUEST

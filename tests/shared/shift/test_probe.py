@@ -13,7 +13,7 @@ from roiae.shift.mahalanobis import SourceMoments, latent_sums
 from roiae.shift.newton import Probe, ProbeFit, fit_from_arrays, fit_to_arrays, start_probe
 from roiae.shift.outcome import NotComputed, WhyNot
 from roiae.shift.probe import FOLDS, ProbeQuestion, ProbeSums, Standard, probe_reading, probe_sums, subject_folds
-from roiae.wire.contract import MOST_STEPS
+from roiae.wire.contract import MAX_STEPS
 
 Latents = dict[str, NDArray[np.float32]]
 
@@ -59,7 +59,7 @@ def test_separable_hospitals_and_weak_regularisation_converge(
     probe, steps = fit(latents, (strength,))
 
     assert isinstance(probe, Probe)
-    assert steps <= MOST_STEPS
+    assert steps <= MAX_STEPS
     np.testing.assert_allclose(probe.weights, pooled_reference(latents, strength), rtol=1e-4, atol=1e-4)
 
 
@@ -136,7 +136,7 @@ def test_hopeless_latents_end_in_a_reason_and_not_in_an_exception(make_latents: 
 
     assert isinstance(probe, NotComputed)
     assert probe.why is WhyNot.NOT_CONVERGED
-    assert steps <= MOST_STEPS
+    assert steps <= MAX_STEPS
 
 
 def test_folds_are_even_and_a_function_of_the_subjects() -> None:

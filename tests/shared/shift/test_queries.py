@@ -1,4 +1,4 @@
-"""A site's desk, asked by a coordinator who is not honest."""
+"""A site's responder, asked by a coordinator who is not honest."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from roiae.config import PrivacyConfig, Role, ShiftConfig
 from roiae.data.site_data import FrameSet, SiteData
 from roiae.errors import Reason, RefusalError
-from roiae.shift.checks import LEAST_SCORED_FRAMES, LEAST_SUBJECTS
+from roiae.shift.checks import MIN_SCORED_FRAMES, MIN_SUBJECTS
 from roiae.shift.knn import DEFAULT_K
 from roiae.shift.latents import encoder_arrays
 from roiae.site.answers import Site
@@ -81,7 +81,7 @@ def refused(question: Callable[[], object]) -> Reason:
 
 
 def test_the_configured_defaults_are_those_that_were_reasoned_about() -> None:
-    assert PrivacyConfig() == PrivacyConfig(min_subjects=LEAST_SUBJECTS, min_scored_frames=LEAST_SCORED_FRAMES)
+    assert PrivacyConfig() == PrivacyConfig(min_subjects=MIN_SUBJECTS, min_scored_frames=MIN_SCORED_FRAMES)
     assert ShiftConfig().k == DEFAULT_K
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from roiae.config import Upload
 from roiae.errors import RefusalError
-from roiae.site.bounds import MOST_SITES, reply_bytes, request_bytes
+from roiae.site.bounds import MAX_SITES, reply_bytes, request_bytes
 from roiae.wire.contract import Arrays, EvaluateTask, KeysTask, ProbeTask, Request, ScoreTask, StatisticsTask, TrainTask
 from roiae.wire.packing import pack
 from roiae.wire.upload import packed
@@ -52,7 +52,7 @@ def test_a_sealed_step_of_the_probe_is_bounded_by_the_number_of_sources() -> Non
 
 
 def test_a_group_of_more_hospitals_than_there_can_be_is_refused() -> None:
-    crowd = group(MOST_SITES + 1)
+    crowd = group(MAX_SITES + 1)
     for task in (ProbeTask(**crowd, step=1), ScoreTask(**crowd, k=1, step=None)):
         with pytest.raises(RefusalError, match="at most"):
             request_bytes(task)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from roiae.errors import DataError, Reason, RefusalError
-from roiae.shift.register import Register, open_register
+from roiae.shift.disclosures import Disclosures, open_disclosures
 
 SUBJECTS = [f"S{index}" for index in range(60)]
 
@@ -19,14 +19,14 @@ def refused(question: Callable[[], object]) -> None:
 
 
 @pytest.fixture
-def register() -> Register:
+def register() -> Disclosures:
     """Has answered the statistics of encoder `e` over data `f`."""
-    register = Register()
+    register = Disclosures()
     register.note_statistics("e", "f", SUBJECTS, 50)
     return register
 
 
-def test_statistics_of_nearly_the_same_data_would_differ_by_a_latent_and_are_refused(register: Register) -> None:
+def test_statistics_of_nearly_the_same_data_would_differ_by_a_latent_and_are_refused(register: Disclosures) -> None:
     register.note_statistics("e", "f", SUBJECTS, 50)  # the same question again
     refused(lambda: register.note_statistics("e", "g", SUBJECTS[1:], 50))
     refused(lambda: register.note_statistics("e", "g", SUBJECTS, 50))  # the same subjects, other frames
@@ -35,11 +35,11 @@ def test_statistics_of_nearly_the_same_data_would_differ_by_a_latent_and_are_ref
     refused(lambda: register.note_statistics("e", "h", SUBJECTS[:-1], 50))  # far from the last, near the first
 
 
-def test_another_encoder_is_another_question(register: Register) -> None:
+def test_another_encoder_is_another_question(register: Disclosures) -> None:
     register.note_statistics("e2", "g", SUBJECTS[1:], 50)
 
 
-def test_one_scoring_a_checkpoint(register: Register) -> None:
+def test_one_scoring_a_checkpoint(register: Disclosures) -> None:
     register.note_scoring("e", "q")
     register.note_scoring("e", "q")
     register.note_scoring("e2", "q2")
@@ -47,7 +47,7 @@ def test_one_scoring_a_checkpoint(register: Register) -> None:
     refused(lambda: register.note_scoring("e", "q2"))
 
 
-def test_sums_are_added_with_those_of_one_set_of_hospitals(register: Register) -> None:
+def test_sums_are_added_with_those_of_one_set_of_hospitals(register: Disclosures) -> None:
     """The difference of two such sums would be one hospital's own."""
     register.note_sources("e", ("a", "b"))
     register.note_sources("e", ("a", "b"))
@@ -58,11 +58,11 @@ def test_sums_are_added_with_those_of_one_set_of_hospitals(register: Register) -
 
 
 def test_it_is_kept_on_disk_without_a_subjects_name_and_a_refusal_leaves_it_as_it_was(tmp_path: Path) -> None:
-    with open_register(tmp_path / "site") as register:
+    with open_disclosures(tmp_path / "site") as register:
         register.note_statistics("e", "f", SUBJECTS, 50)
     before = (tmp_path / "site" / "answered.json").read_text()
 
-    with pytest.raises(RefusalError), open_register(tmp_path / "site") as register:
+    with pytest.raises(RefusalError), open_disclosures(tmp_path / "site") as register:
         register.note_statistics("e", "g", SUBJECTS[1:], 50)
 
     assert (tmp_path / "site" / "answered.json").read_text() == before
@@ -72,7 +72,7 @@ def test_it_is_kept_on_disk_without_a_subjects_name_and_a_refusal_leaves_it_as_i
 
 def test_two_sites_hash_the_same_subjects_differently() -> None:
     hashed = []
-    for register in (Register(), Register()):
+    for register in (Disclosures(), Disclosures()):
         register.note_statistics("e", "f", SUBJECTS, 50)
         hashed.append(set(register.encoders["e"].statistics[0].subjects))
 
@@ -82,5 +82,5 @@ def test_two_sites_hash_the_same_subjects_differently() -> None:
 def test_a_damaged_register_answers_nothing(tmp_path: Path) -> None:
     (tmp_path / "answered.json").write_text("{")
 
-    with pytest.raises(DataError, match="is damaged"), open_register(tmp_path):
+    with pytest.raises(DataError, match="is damaged"), open_disclosures(tmp_path):
         pass

@@ -46,7 +46,7 @@ class Splits:
 
 
 @dataclass
-class Register:
+class Disclosures:
     """By the digest of the encoder, or of the whole weights."""
 
     salt: str = field(default_factory=lambda: secrets.token_hex(16))  # of this site alone
@@ -124,17 +124,17 @@ class Register:
 
 
 @contextmanager
-def open_register(folder: Path) -> Iterator[Register]:
+def open_disclosures(folder: Path) -> Iterator[Disclosures]:
     """The register in a site's own folder, held while it is changed; a refusal leaves it as it was.
 
     Raises:
         DataError: it is there and cannot be read; without it nothing may be answered.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path, adapter = folder / _FILE, TypeAdapter(Register)
+    path, adapter = folder / _FILE, TypeAdapter(Disclosures)
     with FileLock(folder / ".lock"):
         try:
-            register = adapter.validate_json(path.read_bytes()) if path.exists() else Register()
+            register = adapter.validate_json(path.read_bytes()) if path.exists() else Disclosures()
         except ValidationError as error:
             raise DataError(
                 f"{path}: is damaged, so what this site has answered is not known. Restore it from a backup."
