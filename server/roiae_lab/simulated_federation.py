@@ -84,7 +84,7 @@ class SimulatedFederation:
         state, self._run, self._folder, self._config = run.state, run.state.id, run.path / "sites", run.config
         self._limits = limits_for(run.config)
         if state.checkpoint:  # where the run goes on, and where it began if it has the first phase of another
-            known = digest(run.load_arrays(state.checkpoint))
+            known = digest(run.load_checkpoint()[0])
             self._limits = self._limits.model_copy(update={"start_models": (known,)})
         self._ca, request_key = new_key(), new_key()
         certificate = RequestCertificate.issue(self._ca, NAME, 1, request_key.public_key())

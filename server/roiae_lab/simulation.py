@@ -28,7 +28,7 @@ from roiae_server.flower.aggregation import FlowerAggregator
 from roiae_server.report.tables import ARM_NAMES, quality_table, rotation_table, shift_table, weights_line
 from roiae_server.report.tensorboard import require_tensorboard, write_events
 from roiae_server.report.write import write_simulation_report
-from roiae_server.run.federation import MODEL_FILES, Federation
+from roiae_server.run.federation import MODEL_FILES, Federation, Observer
 from roiae_server.run.plan import Step
 from roiae_server.run.progress import RunProgress
 from roiae_server.run.run_folder import SHIFT, STATE, RunFolder, RunState, installed_versions
@@ -51,8 +51,11 @@ class Simulation:
     tensorboard: bool = False  # event files as well
 
 
-def simulate(asked: Simulation, console: Console) -> None:
+def simulate(asked: Simulation, console: Console, observer: Observer | None = None) -> None:
     """Run, or resume, and show what came of it.
+
+    Args:
+        observer: is told of each step; None shows them on the console.
 
     Raises:
         RoiaeError: the input, the data or the run; nothing half-written stays.
@@ -62,12 +65,12 @@ def simulate(asked: Simulation, console: Console) -> None:
     if asked.tensorboard:
         require_tensorboard()
     if asked.holdout == EACH:
-        _rotate(asked, console)
+        _rotate(asked, console, observer)
     else:
-        _simulate(asked, console)
+        _simulate(asked, console, observer)
 
 
-def _rotate(asked: Simulation, console: Console) -> None:
+def _rotate(asked: Simulation, console: Console, observer: Observer | None) -> None:
     """Every hospital held out in turn, each in a run folder of its own that resumes on its own; then one table."""
     if asked.out.exists() and not asked.resume:
         raise _taken(asked.out)
@@ -76,11 +79,11 @@ def _rotate(asked: Simulation, console: Console) -> None:
     shifts = {}
     for holdout in hospital_folders(asked.data, build_config(asked.settings), console):
         say(f"held out: {holdout}", console)
-        shifts[holdout] = _simulate(replace(asked, holdout=holdout, out=asked.out / holdout), console)
+        shifts[holdout] = _simulate(replace(asked, holdout=holdout, out=asked.out / holdout), console, observer)
     console.print(rotation_table(shifts))
 
 
-def _simulate(asked: Simulation, console: Console) -> Mapping[str, Any]:
+def _simulate(asked: Simulation, console: Console, observer: Observer | None) -> Mapping[str, Any]:
     """One run; what its `shift.json` says."""
     run = _existing(asked)
     config = run.config if run else resolve(build_config(asked.settings))
@@ -90,7 +93,7 @@ def _simulate(asked: Simulation, console: Console) -> Mapping[str, Any]:
         run = run or RunFolder.create(asked.out, config, _first_state(sites))
         _check_same_sites(run, sites)
         if run.state.status != "done":
-            federate(run, sites, folders, asked.engine, console)
+            federate(run, sites, folders, asked.engine, console, observer=observer)
         shift = _show(run, sites, console)
         if asked.tensorboard:
             say(f"tensorboard --logdir {write_events(run)}", console)
@@ -165,12 +168,14 @@ def federate(
     console: Console,
     steps: Sequence[Step] | None = None,
     quorum: int | None = None,
+    observer: Observer | None = None,
 ) -> None:
     """Do all steps of the run that are not done yet, with these hospitals in this process or its workers.
 
     Args:
         folders: of the sites, in the same order; workers, and they alone, open them for themselves.
         steps, quorum: as `Federation` takes them.
+        observer: in place of the one that shows each step on the console.
 
     Raises:
         RoiaeError: as `Federation.run`.
@@ -184,7 +189,7 @@ def federate(
                 transport,
                 new_aggregator=lambda: FlowerAggregator(run.config.strategy),
                 initial_arrays=lambda: initial_arrays(run.config.model, run.config.seed),
-                observer=progress,
+                observer=observer or progress,
                 steps=steps,
                 quorum=quorum,
             ).run()

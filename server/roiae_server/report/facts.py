@@ -11,7 +11,7 @@ from roiae_server.report.changes import Scores, change, pooled
 from roiae_server.report.summary import summarise
 from roiae_server.report.tables import ARM_NAMES, Quality
 from roiae_server.run.participation import participation
-from roiae_server.run.run_folder import SHIFT, RunFolder
+from roiae_server.run.run_folder import QUALITY, SHIFT, RunFolder
 
 Line = Mapping[str, Any]  # of rounds.jsonl
 Curves = dict[str, dict[str, dict[str, list[list[float]]]]]  # measure → arm → site → [round, value], rounds ascending
@@ -27,7 +27,7 @@ def gather(run: RunFolder) -> dict[str, Any]:
     """
     state = run.state
     lines = run.rounds()
-    scored = run.read_json("quality.json")
+    scored = run.read_json(QUALITY)
     quality = {arm: scored[arm] for arm in ARM_NAMES if arm in scored}
     validation = _validation(quality, state.sites)
     calibration = _calibration(run)

@@ -29,7 +29,7 @@ from roiae.wire.contract import (
 from roiae.wire.upload import packed, unpacked
 from roiae_server.run.plan import Step, calibrates, learning_rate, phase_of, plan, precision
 from roiae_server.run.reply_checks import Admit, Metrics, admit_evaluation, admit_norm, admit_update, admitted
-from roiae_server.run.run_folder import SHIFT, RunFolder, RunState
+from roiae_server.run.run_folder import QUALITY, SHIFT, RunFolder, RunState
 from roiae_server.run.shift import ShiftScoring
 from roiae_server.run.transport import Aggregator, InOrder, Outcome, Take, Transport
 
@@ -191,7 +191,7 @@ class Federation:
             raise QuorumError(f"score: the held-out site {site} did not answer. Resume when it is back.")
         scores = {site: Evaluation.from_sums(reply.metrics).means() for site, reply in sorted(replies.items())}
         if step.last:
-            self._folder.write_json("quality.json", {**self._folder.state.quality, step.arm: scores})
+            self._folder.write_json(QUALITY, {**self._folder.state.quality, step.arm: scores})
         return scores
 
     def _shift(self, step: Step) -> None:

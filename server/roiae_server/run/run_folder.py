@@ -25,6 +25,7 @@ from roiae.files import write_atomically, write_json
 from roiae.wire.contract import Arrays
 
 CONFIG, STATE, ROUNDS, LOCK, CHECKPOINTS = "config.yaml", "state.json", "rounds.jsonl", ".lock", "checkpoints"
+QUALITY = "quality.json"
 SHIFT = "shift.json"
 AGGREGATOR = "aggregator/"  # before the names of the aggregator's own arrays in a checkpoint
 

@@ -15,7 +15,7 @@ from roiae.data.reading import read_site
 from roiae.data.splits import assign_splits
 from roiae.errors import DataError, FrameError
 
-__all__ = ["FrameSet", "SetAside", "SiteData", "default_cache_dir", "find_sites"]
+__all__ = ["FrameSet", "SetAside", "SiteData", "default_cache_dir", "find_sites", "open_site"]
 
 _BAD_FRAMES_NAMED = 5
 
@@ -104,6 +104,20 @@ class SiteData:
             stored_px=reading.cached.sizes / image_size,
         )
         return cls(frames[:trained_on], frames[trained_on:], set_aside, reading.fingerprint)
+
+
+def open_site(folder: str | Path, image_size: int = 256, cache_dir: str | Path | None = None) -> SiteData:
+    """A hospital's frames and ROIs at the model's size, divided into training and validation by subject.
+
+    Args:
+        folder: with `manifest.csv` and its images, as docs/DATA.md has it; may be read-only.
+        image_size: side of the model's square frame, px.
+        cache_dir: where decoded frames are kept; None for the user's own cache.
+
+    Raises:
+        DataError: the folder is no site, or a frame of it cannot be used.
+    """
+    return SiteData.open(Path(folder), image_size=image_size, cache_dir=Path(cache_dir or default_cache_dir()))
 
 
 def find_sites(folder: Path) -> dict[str, Path]:

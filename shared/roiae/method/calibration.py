@@ -69,6 +69,10 @@ def calibrate(
     Raises:
         CalibrationError: a magnitude that is zero or not finite, or a weight outside [1e-3, 1e3]; it names the term
             and the site.
+
+    >>> measured = {"a": {"ms_ssim": 0.2, "roi_l1": 0.4}, "b": {"ms_ssim": 0.2, "roi_l1": 0.1}}
+    >>> calibrate(measured, {"a": 100, "b": 100}, max_ratio=10).weights
+    {'ms_ssim': 1.0, 'roi_l1': 1.0}
     """
     sites = sorted(magnitudes)
     for site in sites:

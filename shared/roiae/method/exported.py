@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
-from safetensors.numpy import load
+from safetensors.numpy import load as parse_weights
 
 from roiae.config import ModelConfig
 from roiae.errors import RefusalError, SetupError
@@ -38,6 +38,18 @@ class Exported:
     sha256: str  # of the weights
 
 
+def load(path: str | Path) -> Autoencoder:
+    """The trained model in a folder that `roiae-server export` wrote, ready to reconstruct.
+
+    Args:
+        path: the exported folder, or its `model.safetensors`.
+
+    Raises:
+        SetupError: it is no exported model, or its weights are not those that its settings name.
+    """
+    return read_exported(Path(path)).model.eval()
+
+
 def read_exported(path: Path) -> Exported:
     """
     Args:
@@ -60,7 +72,7 @@ def read_exported(path: Path) -> Exported:
         raise SetupError(f"{folder / WEIGHTS}: was altered or cut short since it was exported. Ask for it again.")
     model = Autoencoder(**settings.model.model_dump())
     try:
-        arrays = load(content)
+        arrays = parse_weights(content)
         check_arrays(arrays, arrays_of(model))
     except (SafetensorError, RefusalError) as error:
         raise SetupError(f"{folder / WEIGHTS}: does not fit {SETTINGS} beside it. {expected}") from error

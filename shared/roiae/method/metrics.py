@@ -176,6 +176,13 @@ def quality(recon: Tensor, frame: Tensor, roi: Tensor) -> Quality:
     Args:
         recon, frame: [B, 1, H, W], intensity in [0, 1].
         roi: [B, 4] boxes x0, y0, x1, y1 in pixels, end exclusive.
+
+    >>> frame, roi = torch.rand(2, 1, 192, 192), torch.tensor([[40, 60, 100, 80], [30, 50, 90, 75]])
+    >>> means = quality(0.5 * frame, frame, roi).means()
+    >>> sorted(means)
+    ['frames', 'ms_ssim', 'psnr', 'roi_edge_mae', 'roi_mae']
+    >>> 0.2 < means["roi_mae"] < 0.3
+    True
     """
     of = Comparison(recon, frame, roi)
     return Quality(

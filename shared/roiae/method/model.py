@@ -25,6 +25,11 @@ class Autoencoder(nn.Module):
 
     Raises:
         ConfigError: the encoder cannot halve a frame of this size five times, or MS-SSIM has no five scales on it.
+
+    >>> model = Autoencoder(image_size=192, latent_dim=8).eval()
+    >>> frames = torch.rand(2, 1, 192, 192)
+    >>> model(frames).shape, model.encode(frames).shape
+    (torch.Size([2, 1, 192, 192]), torch.Size([2, 8]))
     """
 
     def __init__(self, image_size: int = 256, width: int = 16, latent_dim: int = 128) -> None:

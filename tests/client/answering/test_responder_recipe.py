@@ -170,7 +170,7 @@ def test_weights_made_by_hand_are_not_trained_on_and_the_log_says_which_and_why(
 
     assert told == Reason.OFF_COURSE
     assert digest(by_hand) in caplog.text
-    assert "not the run's own initialisation" in caplog.text
+    assert "farther than a round from the run's own initialisation" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def test_a_full_disk_keeps_nobody_from_answering(
     def full(path: Path, content: bytes) -> Any:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(service_state, "write_atomically", full)
+    monkeypatch.setattr(service_state, "write_json", full)
 
     ServiceState(tmp_path).note("train", done=False)
 

@@ -87,7 +87,7 @@ def test_a_damaged_checkpoint_is_an_error_that_names_it(federate: Callable[..., 
 
     opened = RunFolder.open(run)
     assert opened is not None
-    with pytest.raises(RunFolderError, match=r"final\.safetensors"):
+    with pytest.raises(RunFolderError, match=r"phase2\.safetensors"):
         opened.load_arrays("phase2.safetensors")
     opened.close()
 
