@@ -26,8 +26,7 @@ class Anchor:
     weights: str  # digest
     round: int
     learning_rate: float
-    psnr: float  # the best on the validation frames, of these and those that they follow
-    ms_ssim: float
+    ms_ssim: float  # the best on the validation frames, of these and those that they follow
     fork: bool = False  # stays when it is followed: another branch may begin here
 
 
