@@ -18,7 +18,7 @@ here = Path("example")
 names = ("alpha", "beta", "gamma")
 for seed, (name, scanner) in enumerate(zip(names, SCANNERS[:3], strict=True)):
     if not (here / "hospitals" / name).exists():
-        write_hospital(here / "hospitals" / name, scanner, subjects=70, seed=seed)
+        write_hospital(here / "hospitals" / name, scanner, subjects=110, seed=seed)
 
 site = roiae.open_site(here / "hospitals" / "gamma", image_size=192)
 print(f"gamma has {len(site.train)} and {len(site.validation)} frames of {site.train.frames.shape[1]} px")
@@ -26,13 +26,12 @@ print(f"gamma has {len(site.train)} and {len(site.validation)} frames of {site.t
 # %% A few rounds of each phase. The weights of phase 2's terms come from the gradient magnitudes that sites report.
 settings = {
     "model.image_size": 192,
-    "phase1.rounds": 12,
+    "phase1.rounds": 10,
     "phase1.local_epochs": 2,
     "phase2.rounds": 8,
     "phase2.local_epochs": 1,
     "control": False,
     "shift.k": 20,
-    "minimum.frames": 10,
 }
 run = roiae_lab.simulate(here / "hospitals", out=here / "run", holdout="gamma", settings=settings, resume=True)
 print("weights of phase 2:", {term: round(weight, 2) for term, weight in run.weights.items()})

@@ -30,7 +30,7 @@ MAX_MISSED = 10  # rounds, for which the bound grows as their square root
 ONE_WEIGHT = 0.01  # of the bound of all weights together: 0.2 a round as shipped
 ROUNDING = 1.01  # a mean of updates that were all clipped, in float32 or float16, may lie a little beyond the bound
 # There, the received weights fell at most 0.026 behind the best before them, phase 2's first rounds among them; on two
-# phantom hospitals of 52 training frames 0.08, in rounds of phase 2 that cost 3.3 dB of PSNR, which nothing there trains.
+# phantom hospitals of 52 training frames 0.08, in rounds of phase 2 that cost 3.3 dB of PSNR: nothing there trains it.
 WORSE_MS_SSIM = 0.15
 STEADY = 20  # frames; over fewer, a mean swings more, by the square root of how many fewer
 # The two hospitals' mean frames have MS-SSIM 0.31 with their frames, three phantom hospitals' 0.35 to 0.38; honest
