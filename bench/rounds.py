@@ -20,8 +20,9 @@ from roiae.site.answers import Site
 from roiae_lab.flower.client_app import client_app
 from roiae_lab.flower.engines import PARTITION, run_local
 from roiae_server.flower.aggregation import FlowerAggregator
-from roiae_server.run.federation import Federation, Line
+from roiae_server.run.federation import Federation
 from roiae_server.run.plan import Step
+from roiae_server.run.records import Line
 from roiae_server.run.run_folder import RunFolder, RunState
 from roiae_server.run.transport import Transport
 
@@ -41,7 +42,7 @@ class Clock:
         self.work.append(0.0)
 
     def answered(self, step: Step, line: Line) -> None:
-        self.work[-1] += line["seconds"]
+        self.work[-1] += line.seconds or 0.0
 
     def completed(self, step: Step, done: int, steps: int) -> None:
         self.wall.append(time.perf_counter() - self.began)
