@@ -3,9 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from roiae.config import Role
+from roiae.config import Role, build_config
 from roiae.errors import Reason, RunFolderError
 from roiae_server.run.records import PARTICIPATION, Line, participation, read_participation
+from roiae_server.run.run_folder import RunFolder, RunState
 
 ASKED = Line(
     step="phase1", round=2, site="a", status="aggregated", reason=None, metrics={"loss": 0.1, "frames": 7},
@@ -61,3 +62,14 @@ def test_what_was_counted_is_read_as_it_was_written(tmp_path: Path) -> None:
     (tmp_path / PARTICIPATION).write_text(json.dumps(written))
 
     assert read_participation(tmp_path) == table
+
+
+@pytest.mark.parametrize("damage", [b'{"step": "phase1"}\n', b'{"step": "pha', b"[]\n"])
+def test_a_damaged_line_is_one_message(tmp_path: Path, damage: bytes) -> None:
+    run = RunFolder.create(tmp_path / "run", build_config({}), RunState({"a": Role.SOURCE}, {}, {}))
+    run.commit(run.state, [ASKED], None, {})
+    assert run.rounds() == [ASKED]
+    (run.path / "rounds.jsonl").write_bytes(ASKED.to_bytes() + damage)
+
+    with pytest.raises(RunFolderError, match=r"rounds\.jsonl: cannot be read"):
+        run.rounds()
