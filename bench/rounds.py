@@ -19,8 +19,9 @@ from roiae.method.training import initial_arrays
 from roiae.site.answers import Site
 from roiae_lab.simulated_federation import SimulatedFederation
 from roiae_server.flower.aggregation import FlowerAggregator
-from roiae_server.run.federation import Federation, Line
+from roiae_server.run.federation import Federation
 from roiae_server.run.plan import Step
+from roiae_server.run.records import Line
 from roiae_server.run.run_folder import RunFolder, RunState
 from roiae_server.run.transport import Transport
 
@@ -40,7 +41,7 @@ class Clock:
         self.work.append(0.0)
 
     def answered(self, step: Step, line: Line) -> None:
-        self.work[-1] += line["seconds"]
+        self.work[-1] += line.seconds or 0.0
 
     def completed(self, step: Step, done: int, steps: int) -> None:
         self.wall.append(time.perf_counter() - self.began)

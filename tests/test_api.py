@@ -75,7 +75,7 @@ def test_a_simulation_prints_nothing_and_its_run_tells_all(
     assert set(run.weights) == {"ms_ssim", "roi_l1", "roi_edge"}
     assert run.shift["holdout"] == "gamma"
     assert run.settings["phase1"]["rounds"] == 2
-    assert run.rounds[0]["site"] == "alpha"
+    assert run.rounds[0].site == "alpha"
     assert run.report.is_file()
     assert run.model("phase1").encode is not None
     assert roiae_lab.simulate(hospitals, out=tmp_path / "run", resume=True) == run

@@ -15,6 +15,7 @@ from roiae.method.training import load_arrays
 from roiae_lab.simulation import Engine, Simulation
 from roiae_lab.simulation import simulate as run_simulation
 from roiae_server.run.federation import MODEL_FILES, Observer
+from roiae_server.run.records import Line
 from roiae_server.run.run_folder import QUALITY, SHIFT, RunFolder
 
 for _package in ("roiae", "roiae_client", "roiae_server"):  # what hospitals log is for whoever asks for it
@@ -54,7 +55,7 @@ class Run:
             return folder.weights
 
     @property
-    def rounds(self) -> list[dict[str, Any]]:
+    def rounds(self) -> list[Line]:
         """What each site answered in each step, as docs/REPORT.md has it."""
         with closing(self._folder()) as folder:
             return folder.rounds()

@@ -11,8 +11,9 @@ import pytest
 from roiae.config import Role, RunConfig
 from roiae.errors import Reason
 from roiae.wire.contract import Arrays, EvaluateTask, Reply, Request, ShiftTask, TrainTask
-from roiae_server.run.federation import Federation, Line
+from roiae_server.run.federation import Federation
 from roiae_server.run.plan import Step
+from roiae_server.run.records import Line
 from roiae_server.run.run_folder import RunFolder, RunState
 from roiae_server.run.transport import Outcome
 

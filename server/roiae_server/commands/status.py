@@ -16,8 +16,9 @@ from roiae_server.enrolment.coordinator_folder import CoordinatorFolder
 from roiae_server.report.tables import quality_table, shift_table, weights_line
 from roiae_server.report.tensorboard import require_tensorboard, write_events
 from roiae_server.report.write import write_real_report
+from roiae_server.run.records import PARTICIPATION, Participation, read_participation
 from roiae_server.run.run_folder import SHIFT, RunFolder
-from roiae_server.service.live_status import PARTICIPATION, STATUS
+from roiae_server.service.live_status import STATUS
 from roiae_server.service.processes import PID
 from roiae_server.service.site_registry import LastContact, read_last_contacts
 
@@ -84,7 +85,7 @@ def show_report(folder: CoordinatorFolder, name: str, console: Console, tensorbo
         shift = run.read_json(SHIFT)
         console.print(quality_table(run.state.quality, run.state.sites))
         console.print(shift_table(shift))
-        console.print(_participation_table(run.read_json(PARTICIPATION)))
+        console.print(_participation_table(read_participation(run.path)))
         report = write_real_report(run)
         for text in (weights_line(run), f"report: {report}"):
             say(text, console)
@@ -105,31 +106,33 @@ def _sites_table(folder: CoordinatorFolder, said: dict[str, Any], served: bool) 
     for heading in ("hospital", "role", "connected", "last request", "asked", "counted", "version", "ledger"):
         table.add_column(heading, overflow="fold", no_wrap=heading in ("hospital", "last request"))
     heard, enrolled = read_last_contacts(folder.path), folder.sites
-    path = folder.runs / said.get("run", "") / PARTICIPATION
-    parts = json.loads(path.read_bytes()) if path.is_file() else {}
+    run = folder.runs / said.get("run", "")
+    parts = read_participation(run) if (run / PARTICIPATION).is_file() else {}
     for site in sorted({*enrolled, *said["sites"]}):
-        now, part, last = said["sites"].get(site, {}), parts.get(site, {}), heard.get(site, LastContact())
-        reasons = _reasons(part)
+        now, part, last = said["sites"].get(site, {}), parts.get(site), heard.get(site, LastContact())
         table.add_row(
             site,
             str(enrolled[site].role) if site in enrolled else "removed",
             "yes" if served and now.get("online") else "no",
             now.get("last", ""),
-            str(part.get("asked", "")),
-            f"{part['aggregated']}" + (f" ({reasons})" if reasons else "") if part else "",
+            str(part.asked) if part else "",
+            _counted(part) if part else "",
             last.roiae,
             f"{last.ledger_lines} lines, {last.ledger_head[:12]}" if last.ledger_lines else "",
         )
     return table
 
 
-def _participation_table(parts: dict[str, Any]) -> Table:
+def _participation_table(parts: Mapping[str, Participation]) -> Table:
     table = Table("hospital", "role", "asked", "replied", "counted", "not counted, and why", title="Who took part")
     for site, part in parts.items():
-        counts = (str(part[name]) for name in ("asked", "replied", "aggregated"))
-        table.add_row(site, part["role"], *counts, _reasons(part))
+        table.add_row(site, part.role, *map(str, (part.asked, part.replied, part.aggregated)), _reasons(part))
     return table
 
 
-def _reasons(part: Mapping[str, Any]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in part.get("not_counted", {}).items())
+def _counted(part: Participation) -> str:
+    return f"{part.aggregated} ({_reasons(part)})" if part.not_counted else f"{part.aggregated}"
+
+
+def _reasons(part: Participation) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in part.not_counted.items())

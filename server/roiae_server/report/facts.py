@@ -1,6 +1,5 @@
 """Everything that a report says, from a finished run's folder: `report.json`, whose schema is docs/REPORT.md."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,10 +9,9 @@ from roiae.method.metrics import MEASURES
 from roiae_server.report.changes import Scores, change, pooled
 from roiae_server.report.summary import summarise
 from roiae_server.report.tables import ARM_NAMES, Quality
-from roiae_server.run.participation import participation
+from roiae_server.run.records import Line, participation
 from roiae_server.run.run_folder import QUALITY, SHIFT, RunFolder
 
-Line = Mapping[str, Any]  # of rounds.jsonl
 Curves = dict[str, dict[str, dict[str, list[list[float]]]]]  # measure → arm → site → [round, value], rounds ascending
 
 
@@ -72,11 +70,11 @@ def _participants(
     run: RunFolder, lines: Sequence[Line], training_frames: Mapping[str, int], scored: Mapping[str, Scores]
 ) -> dict[str, Any]:
     """The held-out hospital last; frames as far as the hospitals said."""
-    parts = participation(run.state.sites, map(json.dumps, lines))
+    parts = participation(run.state.sites, lines)
     order = sorted(parts, key=lambda site: (parts[site].role is Role.HELD_OUT, site))
     return {
         site: {
-            **parts[site].to_json(),
+            **parts[site].model_dump(),
             "rounds": run.state.contributed.get(site, 0),
             "training_frames": training_frames.get(site),
             "scored_frames": scored.get(site, {}).get("frames"),
@@ -111,12 +109,12 @@ def _curves(run: RunFolder, lines: Sequence[Line], quality: Quality) -> Curves:
     """
     curves: Curves = {name: {arm: {} for arm in quality} for name in MEASURES}
     for line in lines:
-        if line["step"] in quality and line["status"] == "aggregated":
+        if line.step in quality and line.status == "aggregated":
             for name in MEASURES:
-                value = line["metrics"].get(f"validation_{name}")
+                value = line.metrics.get(f"validation_{name}")
                 if value is not None:  # absent where too few frames stand behind it
-                    points = curves[name][line["step"]].setdefault(line["site"], [])
-                    points.append([_before(run, line["step"]) + line["round"] - 1, value])
+                    points = curves[name][line.step].setdefault(line.site, [])
+                    points.append([_before(run, line.step) + line.round - 1, value])
     for arm, scores in quality.items():
         rounds = run.config.phase1.rounds if arm == "phase1" else run.config.phase2.rounds
         last = _before(run, arm) + rounds
@@ -137,8 +135,8 @@ def transfer(sites: Mapping[str, Role], lines: Sequence[Line]) -> dict[str, dict
         site: {"bytes_sent_to_it": 0, "bytes_received_from_it": 0, "seconds": 0.0} for site in sorted(sites)
     }
     for line in lines:
-        if line["site"] in of:
-            of[line["site"]]["bytes_sent_to_it"] += line["bytes_out"]
-            of[line["site"]]["bytes_received_from_it"] += line["bytes_in"]
-            of[line["site"]]["seconds"] += line["seconds"] or 0.0
+        if line.site in of:
+            of[line.site]["bytes_sent_to_it"] += line.bytes_out
+            of[line.site]["bytes_received_from_it"] += line.bytes_in
+            of[line.site]["seconds"] += line.seconds or 0.0
     return of

@@ -68,8 +68,8 @@ def _scalars(run: RunFolder) -> Iterator[Scalar]:
         for site, scores in by_site.items():
             yield from ((model, site, what, last, scores[what]) for what in ("nt_px", "nt_mm") if what in scores)
     for line in run.rounds():
-        if "loss" in line["metrics"]:
-            round_ = line["round"] + (0 if line["step"] == "phase1" else phase1)
-            losses = {"loss": line["metrics"]["loss"]}
-            losses |= {f"loss/{term}": line["metrics"][term] for term in TERMS if term in line["metrics"]}
-            yield from ((line["step"], line["site"], what, round_, value) for what, value in losses.items())
+        if "loss" in line.metrics:
+            round_ = line.round + (0 if line.step == "phase1" else phase1)
+            losses = {"loss": line.metrics["loss"]}
+            losses |= {f"loss/{term}": line.metrics[term] for term in TERMS if term in line.metrics}
+            yield from ((line.step, line.site, what, round_, value) for what, value in losses.items())

@@ -28,6 +28,7 @@ from roiae.wire.contract import (
 )
 from roiae.wire.upload import packed, unpacked
 from roiae_server.run.plan import Step, calibrates, learning_rate, phase_of, plan, precision
+from roiae_server.run.records import Line
 from roiae_server.run.reply_checks import Admit, Metrics, admit_evaluation, admit_norm, admit_update, admitted
 from roiae_server.run.run_folder import QUALITY, SHIFT, RunFolder, RunState
 from roiae_server.run.shift import ShiftScoring
@@ -47,7 +48,6 @@ REFUSED_AGAIN = (
 )
 TOO_SMALL = (Reason.NO_FRAMES, Reason.FEW_SUBJECTS)  # to tell its quality: asked again, a site would say it again
 
-Line = dict[str, Any]  # of rounds.jsonl
 log = logging.getLogger(__name__)
 
 
@@ -197,7 +197,7 @@ class Federation:
     def _shift(self, step: Step) -> None:
         """Any number of sites may fail to answer: `shift.json` then says which score was not computed, and why."""
         exchanges = 0
-        left_out: dict[str, Reason] = {}
+        left_out: dict[str, str | None] = {}
 
         def exchange(task: Task, arrays: Arrays, sites: Sequence[str], admit: Admit) -> dict[str, Reply]:
             nonlocal exchanges
@@ -205,7 +205,7 @@ class Federation:
             replies: dict[str, Reply] = {}
             asked = replace(step, round=exchanges)
             self._exchange(asked, Request(task, arrays), sites, admit, replies.__setitem__)
-            reasons = {line["site"]: line["reason"] for line in self._lines if line["round"] == exchanges}
+            reasons = {line.site: line.reason for line in self._lines if line.round == exchanges}
             left_out.update({site: reasons[site] for site in sites if site not in replies})
             return replies
 
@@ -222,11 +222,11 @@ class Federation:
         """
         replied = self._exchange(step, Request(task, self._arrays), sites, admit, take)
         contributed = sum(site in replied for site in self._sources)
-        small = {line["site"] for line in self._lines if line["reason"] in TOO_SMALL and line["site"] in self._sources}
+        small = {line.site for line in self._lines if line.reason in TOO_SMALL and line.site in self._sources}
         too_small = len(small) if isinstance(task, EvaluateTask) else 0
         if contributed + too_small < self._quorum:
-            missing = ", ".join(f"{line['site']} ({line['reason']})" for line in self._lines if line["reason"])
-            refusing = {line["site"] for line in self._lines if line["reason"] in REFUSED_AGAIN} & {*self._sources}
+            missing = ", ".join(f"{line.site} ({line.reason})" for line in self._lines if line.reason)
+            refusing = {line.site for line in self._lines if line.reason in REFUSED_AGAIN} & {*self._sources}
             raise QuorumError(
                 f"{step.name} round {step.round}: {contributed} of {len(self._sources)} source sites contributed, "
                 f"{self._quorum} are needed: {missing}. Mend what the reasons name, then resume the run.",
@@ -248,18 +248,19 @@ class Federation:
                 waiting.remove(outcome.site)
                 if outcome.reply is not None:
                     metrics = admitted(outcome.reply, admit)
-                    line |= {"status": "aggregated", "metrics": metrics, "seconds": outcome.reply.seconds}
+                    told = {"metrics": metrics, "seconds": outcome.reply.seconds}
+                    line = line.model_copy(update={"status": "aggregated", **told})
                     reply = outcome.reply
                     replied.add(outcome.site)
             except RefusalError as refusal:
                 log.warning("%s: %s", outcome.site, shown(refusal))
-                line |= {"status": "refused", "reason": refusal.reason}
+                line = line.model_copy(update={"status": "refused", "reason": refusal.reason})
             if asked:
                 in_order.settle(outcome.site, reply)
             self._lines.append(line)
             self._observer.answered(step, line)
         # Replies come in any order; a run's files do not.
-        self._lines.sort(key=lambda line: (line["round"], str(line["site"])))
+        self._lines.sort(key=lambda line: (line.round, line.site))
         return replied
 
     def _common(self) -> dict[str, Any]:
@@ -272,7 +273,10 @@ class Federation:
 
     def _fail(self, error: RoiaeError) -> None:
         """Record the step's lines and the reason; what had been admitted was not used, and is asked again."""
-        lines = [line | {"status": "discarded"} if line["status"] == "aggregated" else line for line in self._lines]
+        lines = [
+            line.model_copy(update={"status": "discarded"}) if line.status == "aggregated" else line
+            for line in self._lines
+        ]
         self._folder.commit(replace(self._folder.state, status="failed", reason=str(error)), lines, None, {})
 
 
@@ -301,14 +305,14 @@ def train_task(config: RunConfig, step: Step, weights: Mapping[str, float], prox
 
 
 def _line(step: Step, outcome: Outcome) -> Line:
-    return {
-        "step": step.name,
-        "round": step.round,
-        "site": outcome.site,
-        "status": "missing",
-        "reason": outcome.reason,
-        "metrics": {},
-        "seconds": None,
-        "bytes_out": outcome.bytes_out,
-        "bytes_in": outcome.bytes_in,
-    }
+    return Line(
+        step=step.name,
+        round=step.round,
+        site=outcome.site,
+        status="missing",
+        reason=outcome.reason,
+        metrics={},
+        seconds=None,
+        bytes_out=outcome.bytes_out,
+        bytes_in=outcome.bytes_in,
+    )

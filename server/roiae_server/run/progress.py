@@ -9,8 +9,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from roiae.config import RunConfig
 from roiae.console.terminal import say
-from roiae_server.run.federation import Line
 from roiae_server.run.plan import Step, phase_of, plan
+from roiae_server.run.records import Line
 
 
 class RunProgress:
@@ -83,13 +83,13 @@ def title(step: Step, config: RunConfig) -> str:
 
 
 def _site(line: Line) -> str:
-    metrics = line["metrics"]
-    if line["reason"]:
-        return f"{line['site']} {line['status']}: {line['reason']}"
+    metrics = line.metrics
+    if line.reason:
+        return f"{line.site} {line.status}: {line.reason}"
     if "loss" in metrics:
-        told = f"{line['site']} loss {metrics['loss']:.4f}, {metrics['frames_a_second']:.0f} frames/s"
+        told = f"{line.site} loss {metrics['loss']:.4f}, {metrics['frames_a_second']:.0f} frames/s"
         received = metrics.get("validation_psnr")  # absent where too few frames stand behind it
         return told if received is None else f"{told}, received {received:.2f} dB"
     if "psnr" in metrics:
-        return f"{line['site']} {metrics['psnr']:.2f} dB"
-    return f"{line['site']} {next(iter(metrics.values())):.0f} frames"
+        return f"{line.site} {metrics['psnr']:.2f} dB"
+    return f"{line.site} {next(iter(metrics.values())):.0f} frames"

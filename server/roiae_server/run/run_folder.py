@@ -8,7 +8,7 @@ old one. What a killed step left behind is cut off or deleted by the next start.
 import json
 import os
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +23,7 @@ from roiae.config import Role, RunConfig, build_config, read_settings
 from roiae.errors import RoiaeError, RunFolderError, ServiceError
 from roiae.files import write_atomically, write_json
 from roiae.wire.contract import Arrays
+from roiae_server.run.records import Line
 
 CONFIG, STATE, ROUNDS, LOCK, CHECKPOINTS = "config.yaml", "state.json", "rounds.jsonl", ".lock", "checkpoints"
 QUALITY = "quality.json"
@@ -127,9 +128,7 @@ class RunFolder:
         """Of phase 2's terms: set by hand, or calibrated; empty before that."""
         return self.config.phase2.weights or self.state.weights
 
-    def commit(
-        self, state: RunState, lines: Iterable[Mapping[str, Any]], arrays: Arrays | None, aggregator: Arrays
-    ) -> None:
+    def commit(self, state: RunState, lines: Iterable[Line], arrays: Arrays | None, aggregator: Arrays) -> None:
         """Make a step's result the run's state: its lines, its checkpoint, then the state that names them.
 
         Args:
@@ -180,14 +179,16 @@ class RunFolder:
         except (OSError, ValueError) as error:
             raise RunFolderError(f"{self.path / name}: cannot be read. Restore it from a backup.") from error
 
-    def rounds(self) -> list[dict[str, Any]]:
-        """The lines of `rounds.jsonl`.
+    def rounds(self, start: int = 0) -> list[Line]:
+        """The lines of `rounds.jsonl`, from the byte `start` on, where one begins.
 
         Raises:
             RunFolderError: the file is missing or damaged.
         """
         try:
-            return [json.loads(line) for line in (self.path / ROUNDS).read_text().splitlines()]
+            with (self.path / ROUNDS).open("rb") as file:
+                file.seek(start)
+                return [Line.model_validate_json(line) for line in file]
         except (OSError, ValueError) as error:
             raise RunFolderError(f"{self.path / ROUNDS}: cannot be read. Restore it from a backup.") from error
 
@@ -198,9 +199,9 @@ class RunFolder:
         write_atomically(self.path / STATE, TypeAdapter(RunState).dump_json(state, indent=2) + b"\n")
         self.state = state
 
-    def _append_rounds(self, lines: Iterable[Mapping[str, Any]]) -> int:
+    def _append_rounds(self, lines: Iterable[Line]) -> int:
         with (self.path / ROUNDS).open("ab") as file:
-            file.writelines(json.dumps(line, allow_nan=False).encode() + b"\n" for line in lines)
+            file.writelines(line.to_bytes() for line in lines)
             file.flush()
             os.fsync(file.fileno())
             return file.tell()

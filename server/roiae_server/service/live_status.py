@@ -11,15 +11,13 @@ import httpx
 
 from roiae.files import write_json
 from roiae_server.enrolment.coordinator_folder import CoordinatorFolder
-from roiae_server.run.federation import Line
-from roiae_server.run.participation import participation
 from roiae_server.run.plan import Step
 from roiae_server.run.progress import RunProgress, title
-from roiae_server.run.run_folder import ROUNDS, RunFolder
+from roiae_server.run.records import PARTICIPATION, Line, count, participation
+from roiae_server.run.run_folder import RunFolder
 from roiae_server.service.site_registry import SiteRegistry
 
 STATUS = "status.json"
-PARTICIPATION = "participation.json"  # in the run's folder
 EVERY_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
@@ -36,6 +34,7 @@ class LiveStatus:
         self._progress: RunProgress | None = None
         self._doing = {"state": "waiting", "step": "", "since": time.time()}
         self._last: dict[str, str] = {}  # by site: what became of its latest request
+        self._parts, self._counted = participation(run.state.sites), 0  # of rounds.jsonl's first bytes
         self._ended, self._lock = threading.Event(), threading.Lock()
         self._thread = threading.Thread(target=self._keep_up, daemon=True)
 
@@ -71,15 +70,15 @@ class LiveStatus:
             self._progress.asked(step, sites)
 
     def answered(self, step: Step, line: Line) -> None:
-        self._last[line["site"]] = line["status"] + (f": {line['reason']}" if line["reason"] else "")
+        self._last[line.site] = line.status + (f": {line.reason}" if line.reason else "")
         self._write()
         if self._progress:
             self._progress.answered(step, line)
 
     def completed(self, step: Step, done: int, steps: int) -> None:
-        with (self._run.path / ROUNDS).open() as lines:
-            table = participation(self._run.state.sites, lines)
-        self._run.write_json(PARTICIPATION, {site: row.to_json() for site, row in table.items()})
+        count(self._parts, self._run.rounds(self._counted))
+        self._counted = self._run.state.rounds_bytes
+        self._run.write_json(PARTICIPATION, {site: part.model_dump() for site, part in self._parts.items()})
         if self._progress:
             self._progress.completed(step, done, steps)
 

@@ -1,6 +1,5 @@
 """A finished run as it lies on disk, with round numbers: two sources, one held out, a control, one missed round."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import pytest
 from roiae.config import Role, build_config
 from roiae.method.losses import TERMS
 from roiae.method.metrics import MEASURES
-from roiae_server.run.participation import participation
+from roiae_server.run.records import Line, participation
 from roiae_server.run.run_folder import RunFolder, RunState
 
 MakeRun = Callable[..., RunFolder]
@@ -47,13 +46,13 @@ def arm_of_shift(auroc: float) -> dict[str, Any]:
     }
 
 
-def line(step: str, round_: int, site: str, reason: str | None = None) -> dict[str, Any]:
+def line(step: str, round_: int, site: str, reason: str | None = None) -> Line:
     metrics = {f"validation_{name}": value for name, value in scored((10.0 + round_, 0.4, 0.3, 0.5), 1).items()}
-    return {
-        "step": step, "round": round_, "site": site, "status": "missing" if reason else "aggregated",
-        "reason": reason, "metrics": {} if reason else metrics, "seconds": None if reason else 1800.0,
-        "bytes_out": 1000, "bytes_in": 0 if reason else 500,
-    }  # fmt: skip
+    return Line(
+        step=step, round=round_, site=site, status="missing" if reason else "aggregated",
+        reason=reason, metrics={} if reason else metrics, seconds=None if reason else 1800.0,
+        bytes_out=1000, bytes_in=0 if reason else 500,
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -76,8 +75,8 @@ def make_run(tmp_path: Path) -> MakeRun:
         lines = [line(arm, round_, site) for arm in arms for round_ in (1, 2) for site in ("alpha", "beta")]
         lines[3] = line("phase1", 2, "beta", "offline")
         run.commit(state, lines, None, {})
-        table = participation(ROLES, map(json.dumps, lines))
-        run.write_json("participation.json", {site: row.to_json() for site, row in table.items()})
+        table = participation(ROLES, lines)
+        run.write_json("participation.json", {site: row.model_dump() for site, row in table.items()})
         run.write_json("quality.json", state.quality)
         ones = dict.fromkeys(TERMS, 1.0)
         run.write_json(

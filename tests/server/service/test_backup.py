@@ -9,6 +9,7 @@ import pytest
 from roiae.config import Role, RunConfig
 from roiae.errors import SetupError
 from roiae_server.enrolment.coordinator_folder import CoordinatorFolder
+from roiae_server.run.records import Line
 from roiae_server.run.run_folder import RunFolder, RunState
 from roiae_server.service import backup as module
 from roiae_server.service.backup import backup
@@ -36,7 +37,11 @@ def restore(archive: Path, to: Path) -> CoordinatorFolder:
 def complete_step(run: RunFolder, step: int) -> None:
     """What tells the steps apart is in the state, in the weights and in the number of lines."""
     state = replace(run.state, completed=step)
-    run.commit(state, [{"completed": step}], {"w": np.full(1000, step, np.float32)}, {})
+    line = Line(
+        step="phase1", round=step, site="a", status="missing", reason=None, metrics={}, seconds=None,
+        bytes_out=0, bytes_in=0,
+    )  # fmt: skip
+    run.commit(state, [line], {"w": np.full(1000, step, np.float32)}, {})
 
 
 def test_a_restored_folder_has_the_same_sites_and_ca(folder: CoordinatorFolder, tmp_path: Path) -> None:
