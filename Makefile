@@ -11,8 +11,8 @@ ATTACKS ?= runs/attacks.jsonl
 simulate: .venv/runs  ## three phantom hospitals through both phases, in minutes
 	$(BIN)/roiae-server simulate --config quick --out $(OUT) --resume
 
-test: .venv/develops  ## the quick tests
-	$(BIN)/python -m pytest
+test: .venv/develops  ## the quick tests, on two cores
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(COVERAGE)
 
 test-slow: .venv/develops  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow

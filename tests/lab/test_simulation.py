@@ -237,6 +237,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes]) ->
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("completed", [0, 1, 3, 6, 9])
 def test_a_run_killed_at_any_step_resumes_to_the_same_bytes(
     finished: Path, tiny_run: Arguments, roiae_server: Command, tmp_path: Path, completed: int

@@ -1,4 +1,4 @@
-"""All arrays of a message as one: Flower moves each array in several calls of its own, and a model has forty."""
+"""All arrays of a message as one: Flower moves each array in several calls of its own, and a model has fifty."""
 
 import hashlib
 
