@@ -1,9 +1,9 @@
 """Loss weights from gradient magnitudes: measured at each site, combined at the coordinator, tuned by nobody.
 
-Source: arXiv 2604.23839; the mean over sites is ours. The magnitudes are measured in a first round of phase 2 with equal
-weights: where phase 1 ends, MS-SSIM is close to its own minimum, and its small gradient tells how well phase 1 has
-converged, not how the terms compare. A magnitude is that of the round's own steps: measured at a single model, it swings
-with where training happens to have left it (docs/RESULTS.md has both).
+Source: arXiv 2604.23839; the mean over sites is ours. The magnitudes are measured in a first round of phase 2 with
+equal weights: where phase 1 ends, MS-SSIM is close to its own minimum, and its small gradient tells how well phase 1
+has converged, not how the terms compare. A magnitude is that of the round's own steps: measured at a single model, it
+swings with where training happens to have left it (docs/RESULTS.md has both).
 """
 
 import math
