@@ -167,6 +167,8 @@ def _check_reply(request: PushMessagesRequest, reply_bytes: int) -> None:
         raise RefusedError(400, "push-messages has an impossible id")
     if message.content.ByteSize() or message.error.ByteSize() > _ERROR_BYTES:
         raise RefusedError(400, "push-messages has content beside its objects")
+    if said.ttl < 0:  # Flower's node takes what has passed since from what was given
+        raise RefusedError(410, "sends a reply after the time that its request was good for")
     numbers = (said.created_at, said.ttl, *request.clientapp_runtime_list)
     if len(numbers) > 3 or not all(math.isfinite(number) and number >= 0 for number in numbers):
         raise RefusedError(400, "push-messages has an impossible time")

@@ -74,7 +74,7 @@ def test_an_error_of_flowers_own_passes_and_a_long_one_does_not() -> None:
         ({"group_id": "a\nforged: line"}, 400),
         ({"created_at": float("nan")}, 400),
         ({"ttl": float("inf")}, 400),
-        ({"ttl": -1.0}, 400),
+        ({"ttl": -1.0}, 410),
     ],
 )
 def test_what_is_no_reply_of_this_node_to_the_coordinator_is_refused(metadata: dict[str, Any], status: int) -> None:
