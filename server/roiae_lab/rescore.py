@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from roiae.config import Role
-from roiae.errors import ConfigError, RunFolderError
+from roiae.errors import ConfigError
 from roiae.site.answers import Site
 from roiae.wire.contract import SHIFT_ARMS
 from roiae_lab.simulated_sites import find_hospitals, open_sites
@@ -35,7 +35,7 @@ def rescore(asked: Rescoring, console: Console) -> None:
     Raises:
         RoiaeError: the run is not finished or its sources' data have changed, or the hospital is one of its sources.
     """
-    run = _finished(asked.run)
+    run = RunFolder.open_finished(asked.run, "Finish it with `simulate --resume` first.", incomplete=False)
     try:
         sources = {name for name, role in run.state.sites.items() if role is Role.SOURCE}
         if asked.holdout in sources:
@@ -59,15 +59,6 @@ def rescore(asked: Rescoring, console: Console) -> None:
             scored.close()
     finally:
         run.close()
-
-
-def _finished(path: Path) -> RunFolder:
-    run = RunFolder.open(path)
-    if run is None or run.state.status != "done":
-        if run:
-            run.close()
-        raise RunFolderError(f"{path}: is no finished run. Finish it with `simulate --resume` first.")
-    return run
 
 
 def _begun(run: RunFolder, sites: list[Site], holdout: str) -> RunFolder:

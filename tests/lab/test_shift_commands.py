@@ -76,4 +76,4 @@ def test_scoring_refuses_a_source_and_an_unfinished_run(
     code, _, err = roiae_server(["score", str(finished), *flags, "alpha"])
     assert (code, "trained this run's model" in err) == (3, True)
     code, _, err = roiae_server(["score", str(tmp_path / "none"), *flags, "gamma"])
-    assert (code, "no finished run" in err) == (5, True)
+    assert (code, "no such run" in err) == (5, True)

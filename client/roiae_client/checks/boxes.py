@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roiae.data.manifest import ManifestRow
-from roiae_client.checks.findings import Finding, at_lines
+from roiae_client.checks.findings import CheckFinding, at_lines
 
 _MIN_ROWS = 5  # of the resized frame: a line of tissue, a gap, a line of tissue
 _ENOUGH = 20  # boxes that say what is usual at a site
@@ -18,7 +18,7 @@ _MIN_FACTOR = np.log(1.3)
 _MIN_SPREAD = 0.05  # of a measure, where a site's boxes are nearly equal
 
 
-def small(rows: Sequence[ManifestRow], rois: NDArray[np.int64]) -> Finding:
+def small(rows: Sequence[ManifestRow], rois: NDArray[np.int64]) -> CheckFinding:
     """Boxes of fewer than 5 rows in the resized frame."""
     height = rois[:, 3] - rois[:, 1]
     return at_lines(
@@ -28,7 +28,7 @@ def small(rows: Sequence[ManifestRow], rois: NDArray[np.int64]) -> Finding:
 
 def unlike_the_others(
     rows: Sequence[ManifestRow], origins: NDArray[np.int64], sizes: NDArray[np.int64]
-) -> Iterator[Finding]:
+) -> Iterator[CheckFinding]:
     """Boxes far from the rest of the site; those that exchanged axes bring back among the others are swapped, and
     those that one factor brings back were drawn on a picture of another size.
 

@@ -2,17 +2,11 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import StrEnum
 
+from roiae.console.doctor import Level
 from roiae.data.manifest import MANIFEST
 
 _FIRST = 5
-
-
-class Level(StrEnum):
-    PASS = "PASS"
-    WARN = "WARN"  # a person decides
-    FAIL = "FAIL"  # a run would stop at it, or give figures that mean nothing
 
 
 @dataclass(frozen=True)
@@ -118,7 +112,7 @@ RULES = {
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckFinding:
     """What one rule found. Lines are all that `as_json` tells: notes may name a file and stay on this machine."""
 
     code: str
@@ -143,26 +137,26 @@ class Finding:
     def first(self) -> list[str]:
         return [f"{MANIFEST}:{line}" for line in self.lines[:_FIRST]]
 
-    def joined(self, other: "Finding") -> "Finding":
+    def joined(self, other: "CheckFinding") -> "CheckFinding":
         """Both findings of one rule, which no line is in twice."""
         lines = tuple(sorted({*self.lines, *other.lines}))
         set_aside = all(finding.set_aside for finding in (self, other) if finding.count)
-        return Finding(self.code, self.count + other.count, lines, (*self.notes, *other.notes)[:_FIRST], set_aside)
+        return CheckFinding(self.code, self.count + other.count, lines, (*self.notes, *other.notes)[:_FIRST], set_aside)
 
     def as_json(self) -> dict[str, object]:
         return {"code": self.code, "level": self.level, "count": self.count, "first": self.first}
 
 
-def at_lines(code: str, lines: Iterable[int], notes: Iterable[str] = ()) -> Finding:
+def at_lines(code: str, lines: Iterable[int], notes: Iterable[str] = ()) -> CheckFinding:
     """A finding of which each line of the manifest is one case."""
     sorted_lines = tuple(sorted(set(lines)))
-    return Finding(code, len(sorted_lines), sorted_lines, tuple(notes)[:_FIRST])
+    return CheckFinding(code, len(sorted_lines), sorted_lines, tuple(notes)[:_FIRST])
 
 
-def in_order(found: Iterable[Finding]) -> list[Finding]:
+def in_order(found: Iterable[CheckFinding]) -> list[CheckFinding]:
     """One finding a rule that was looked at, the gravest first; a rule that found nothing passes."""
-    by_code: dict[str, Finding] = {}
+    by_code: dict[str, CheckFinding] = {}
     for finding in found:
-        by_code[finding.code] = by_code.get(finding.code, Finding(finding.code)).joined(finding)
+        by_code[finding.code] = by_code.get(finding.code, CheckFinding(finding.code)).joined(finding)
     looked_at = [by_code[code] for code in RULES if code in by_code]
     return sorted(looked_at, key=lambda finding: (Level.FAIL, Level.WARN, Level.PASS).index(finding.level))

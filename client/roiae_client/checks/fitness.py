@@ -7,7 +7,7 @@ from roiae.config import PrivacyConfig
 from roiae.data.manifest import ManifestRow
 from roiae.data.splits import Split
 from roiae_client.checks.facts import Facts
-from roiae_client.checks.findings import Finding, at_lines
+from roiae_client.checks.findings import CheckFinding, at_lines
 
 _MOST = 0.5  # share of the frames that have a stroke at a pixel, which is then no anatomy
 _OVERLAY_SHARE = 0.0005  # of the frame's pixels; 33 at 256 px, about two letters
@@ -27,7 +27,7 @@ class Needed:
     held_out: bool = False  # then all frames are measured, else those of the validation split
 
 
-def enough(rows: Sequence[ManifestRow], splits: Sequence[Split], needed: Needed) -> Iterator[Finding]:
+def enough(rows: Sequence[ManifestRow], splits: Sequence[Split], needed: Needed) -> Iterator[CheckFinding]:
     """Frames and subjects of the two splits, against what training, scores and shift statistics need."""
     sides = {
         side: [row for row, on in zip(rows, splits, strict=True) if on == side] for side in ("train", "validation")
@@ -61,7 +61,7 @@ def enough(rows: Sequence[ManifestRow], splits: Sequence[Split], needed: Needed)
     )
 
 
-def overlay(rows: Sequence[ManifestRow], facts: Facts) -> Iterator[Finding]:
+def overlay(rows: Sequence[ManifestRow], facts: Facts) -> Iterator[CheckFinding]:
     """Strokes at the same place in most frames, and dots at many ROIs; `rows` are those of `facts`."""
     if len(rows) < _ENOUGH:
         return
@@ -72,5 +72,5 @@ def overlay(rows: Sequence[ManifestRow], facts: Facts) -> Iterator[Finding]:
     yield at_lines("calipers", marked if len(marked) >= _MANY_MARKED * len(rows) else ())
 
 
-def _of_the_site(code: str, found: bool, note: str) -> Finding:
-    return Finding(code, 1, notes=(note,)) if found else Finding(code)
+def _of_the_site(code: str, found: bool, note: str) -> CheckFinding:
+    return CheckFinding(code, 1, notes=(note,)) if found else CheckFinding(code)

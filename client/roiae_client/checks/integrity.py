@@ -11,7 +11,7 @@ from roiae.data.manifest import ManifestRow
 from roiae.data.splits import Split, stated_splits
 from roiae.errors import Fault
 from roiae_client.checks.facts import Facts
-from roiae_client.checks.findings import Finding, at_lines
+from roiae_client.checks.findings import CheckFinding, at_lines
 
 _CONSTANT_SPREAD = 2.0  # grey levels; the darkest of 523 real frames has 29
 _DARK = 128  # grey levels; pixels of 7 bits or fewer in 8 stay below
@@ -24,7 +24,7 @@ Pairs = Sequence[tuple[int, int]]
 Labels = Sequence[object]  # one a frame
 
 
-def faulty(rows: Sequence[ManifestRow], reasons: dict[int, Unusable], max_bad_share: float) -> Iterator[Finding]:
+def faulty(rows: Sequence[ManifestRow], reasons: dict[int, Unusable], max_bad_share: float) -> Iterator[CheckFinding]:
     """Frames that could not be read, or whose box does not fit; a swapped box also counts as outside.
 
     Args:
@@ -42,7 +42,7 @@ def faulty(rows: Sequence[ManifestRow], reasons: dict[int, Unusable], max_bad_sh
         yield replace(at_lines(code, (rows[place].line for place in places), notes), set_aside=set_aside)
 
 
-def flat(rows: Sequence[ManifestRow], facts: Facts) -> Iterator[Finding]:
+def flat(rows: Sequence[ManifestRow], facts: Facts) -> Iterator[CheckFinding]:
     """Frames of one grey level, too dark, of few grey levels, or negatives; `rows` are those of `facts`."""
     constant = facts.spread < _CONSTANT_SPREAD
     dark = ~constant & (facts.brightest < _DARK)
@@ -103,7 +103,7 @@ def near_pairs(hashes: NDArray[np.bool_], digests: Labels, sides: Sequence[Label
 
 def repeated(
     rows: Sequence[ManifestRow], splits: Sequence[Split], digests: Sequence[str], hashes: NDArray[np.bool_]
-) -> Iterator[Finding]:
+) -> Iterator[CheckFinding]:
     """Frames that are in the table twice: within a subject, across subjects, across splits."""
     subjects = [row.subject for row in rows]
     identical = identical_pairs(digests)

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from roiae.console.doctor import Level
 from roiae.data.reading import Reading
 from roiae.page import templates
 from roiae.page.charts import Axes, Chart, Mark, cloud, padded, path_of
 from roiae_client.checks.facts import Facts
-from roiae_client.checks.findings import RULES, Level
+from roiae_client.checks.findings import RULES
 from roiae_client.checks.survey import Survey
 
 _PICTURES = 48

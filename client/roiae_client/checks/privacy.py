@@ -10,7 +10,7 @@ from pydicom.datadict import keyword_for_tag
 from roiae.data.dicom import quiet_pydicom
 from roiae.data.manifest import ManifestRow
 from roiae_client.checks.facts import Facts
-from roiae_client.checks.findings import Finding, at_lines
+from roiae_client.checks.findings import CheckFinding, at_lines
 
 # PS3.15, table E.1-1, basic profile: the attributes that name or date a person, and that ultrasound objects carry.
 # The profile replaces the first kind by a dummy, so they may stay where the header says that identity was removed.
@@ -114,7 +114,7 @@ def identity_of(header: Dataset) -> Identity:
         return Identity(("a value that cannot be read",), burned_in=False, removed=False)
 
 
-def headers(rows: Sequence[ManifestRow], of_file: Mapping[Path, Identity]) -> Iterator[Finding]:
+def headers(rows: Sequence[ManifestRow], of_file: Mapping[Path, Identity]) -> Iterator[CheckFinding]:
     """What the headers of the DICOM files among the rows' images say of identity.
 
     Args:
@@ -128,7 +128,7 @@ def headers(rows: Sequence[ManifestRow], of_file: Mapping[Path, Identity]) -> It
     yield at_lines("identity-not-removed", (row.line for row, identity in dicom if not identity.removed))
 
 
-def text(rows: Sequence[ManifestRow], facts: Facts) -> Finding:
+def text(rows: Sequence[ManifestRow], facts: Facts) -> CheckFinding:
     """Frames with bands that look like text; `rows` are those of `facts`."""
     return at_lines("text", (row.line for row, bands in zip(rows, facts.text_bands, strict=True) if bands))
 

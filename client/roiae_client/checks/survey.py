@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from roiae.console.doctor import Level
 from roiae.data.dicom import is_dicom, read_header
 from roiae.data.manifest import MANIFEST, ManifestRow, survey_manifest
 from roiae.data.reading import Reading, read_site
@@ -16,7 +17,7 @@ from roiae.data.splits import assign_splits
 from roiae.errors import DataError, FrameError
 from roiae_client.checks import boxes, fitness, integrity, privacy
 from roiae_client.checks.facts import Facts, measure
-from roiae_client.checks.findings import Finding, Level, at_lines, in_order
+from roiae_client.checks.findings import CheckFinding, at_lines, in_order
 from roiae_client.checks.fitness import Needed
 
 OnStep = Callable[[str, int, int], None]  # what is done, frames done, frames in all
@@ -26,7 +27,7 @@ OnStep = Callable[[str, int, int], None]  # what is done, frames done, frames in
 class Survey:
     """What was found, and what it was found in; no reading where the table cannot be read."""
 
-    findings: list[Finding]
+    findings: list[CheckFinding]
     image_size: int
     reading: Reading | None = None
     facts: Facts | None = None  # of the usable frames, where there is one
@@ -66,7 +67,7 @@ def survey(
     try:
         rows, impossible = survey_manifest(folder)
     except DataError as error:
-        return Survey(in_order([Finding("manifest", 1, (1,), (str(error),))]), image_size)
+        return Survey(in_order([CheckFinding("manifest", 1, (1,), (str(error),))]), image_size)
     found = [at_lines("manifest", impossible, map(str, impossible.values()))]
     conflicts = integrity.on_both_sides(rows)
     found.append(at_lines("subject-across-splits", (line for lines in conflicts.values() for line in lines)))
@@ -89,14 +90,14 @@ def survey(
     return Survey(in_order(found), image_size, reading, facts)
 
 
-def _on_rows(reading: Reading, max_bad_share: float, needed: Needed) -> Iterator[Finding]:
+def _on_rows(reading: Reading, max_bad_share: float, needed: Needed) -> Iterator[CheckFinding]:
     yield from integrity.faulty(reading.rows, reading.cached.reasons, max_bad_share)
     yield from privacy.headers(reading.rows, _identities(reading.rows))
     usable = reading.usable
     yield from fitness.enough([reading.rows[at] for at in usable], [reading.splits[at] for at in usable], needed)
 
 
-def _on_frames(reading: Reading, facts: Facts, image_size: int) -> Iterator[Finding]:
+def _on_frames(reading: Reading, facts: Facts, image_size: int) -> Iterator[CheckFinding]:
     rows = [reading.rows[place] for place in reading.usable]
     splits = [reading.splits[place] for place in reading.usable]
     yield from integrity.flat(rows, facts)

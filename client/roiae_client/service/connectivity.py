@@ -16,6 +16,7 @@ from urllib.request import getproxies, proxy_bypass
 from cryptography import x509
 
 from roiae.console.doctor import Finding, check_clock, check_expiry, failed, passed, warned
+from roiae.identity.certificates import certificate_names
 from roiae.text import shown
 
 _FLEET, _CONTROL = "/v1/fleet/pull-messages", "/v1/control/list-runs"
@@ -263,8 +264,4 @@ def _unverified(coordinator: Coordinator) -> x509.Certificate | None:
 def _names(certificate: x509.Certificate | None) -> str:
     if certificate is None:
         return "others"
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return "none"
-    return shown(", ".join(str(name.value) for name in names))
+    return shown(", ".join(certificate_names(certificate)) or "none")

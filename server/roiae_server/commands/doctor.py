@@ -32,6 +32,7 @@ from roiae.console.doctor import (
     warned,
 )
 from roiae.errors import ConfigError, ServiceError, SetupError
+from roiae.identity.certificates import certificate_names
 from roiae.text import shown
 from roiae_server.enrolment.federation_key import REQUEST_KEY, load_signer
 
@@ -91,7 +92,7 @@ def check_certificate(pki: Path, host: str) -> Iterator[Finding]:
         server.verify_directly_issued_by(ca)
     except (ValueError, InvalidSignature):
         yield failed(f"{pki / 'server.crt'}: is not from the CA in {pki / 'ca.crt'}", f"restore both, or {RENEW}")
-    names = _names(server)
+    names = certificate_names(server)
     if host in names:
         yield passed(f"certificate: for {', '.join(names)}")
     else:
@@ -214,14 +215,6 @@ def check_time_service() -> Iterator[Finding]:
         yield passed("clock: synchronised")
     elif answer.returncode == 0:
         yield warned("clock: not synchronised; hospitals more than 5 s ahead are refused", "timedatectl set-ntp true")
-
-
-def _names(certificate: x509.Certificate) -> list[str]:
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return []
-    return [str(name.value) for name in names]
 
 
 def _fits(certificate: x509.Certificate, key: bytes) -> bool:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from roiae.console.terminal import say
-from roiae.errors import RunFolderError, ServiceError
+from roiae.errors import ServiceError
 from roiae.identity.certificates import days_left
 from roiae_server.enrolment.coordinator_folder import CoordinatorFolder
 from roiae_server.report.tables import quality_table, shift_table, weights_line
@@ -74,14 +74,10 @@ def show_report(folder: CoordinatorFolder, name: str, console: Console, tensorbo
     """
     if tensorboard:
         require_tensorboard()
-    run = RunFolder.open(folder.runs / name)
-    if run is None:
-        raise RunFolderError(f"{folder.runs / name}: no such run. Begin it with `roiae-server start --run {name}`.")
+    run = RunFolder.open_finished(
+        folder.runs / name, f"`roiae-server start --run {name}` begins it or goes on with it."
+    )
     try:
-        if run.state.status not in ("done", "incomplete"):
-            raise RunFolderError(
-                f"{run.path}: is not finished, {run.state.completed} steps are done. `status` says more."
-            )
         shift = run.read_json(SHIFT)
         console.print(quality_table(run.state.quality, run.state.sites))
         console.print(shift_table(shift))

@@ -26,7 +26,7 @@ from roiae.method.training import load_arrays
 from roiae_server.report.facts import gather
 from roiae_server.report.page import model_card
 from roiae_server.run.federation import MODEL_FILES
-from roiae_server.run.run_folder import STATE, RunFolder
+from roiae_server.run.run_folder import RunFolder
 
 ONNX = "model.onnx"
 OUTPUTS = ("reconstruction", "code")
@@ -45,7 +45,7 @@ def export(run_path: Path, to: Path, console: Console) -> None:
         raise EngineError(f"export: {', '.join(missing)} is not installed. Install it with `pip install roiae[onnx]`.")
     if to.exists() and not (to.is_dir() and not any(to.iterdir())):
         raise RunFolderError(f"{to}: exists already. Give --to a new folder.")
-    run = _finished(run_path)
+    run = RunFolder.open_finished(run_path, "Give the folder of a finished one, for example DIR/runs/first.")
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=to.parent) as partial:
@@ -61,16 +61,6 @@ def export(run_path: Path, to: Path, console: Console) -> None:
         run.close()
     say(f"model.onnx differs from PyTorch by {worst:.1g} at most", console)
     say(f"Done. Read {to / 'MODEL_CARD.md'} before you hand the folder on.", console)
-
-
-def _finished(path: Path) -> RunFolder:
-    run = RunFolder.open(path) if (path / STATE).exists() else None
-    if run is None:
-        raise RunFolderError(f"{path}: is no run. Give the folder of a run, for example DIR/runs/first.")
-    if run.state.status not in ("done", "incomplete"):
-        run.close()
-        raise RunFolderError(f"{path}: is not finished. Only a run that was scored to its end has a model to hand on.")
-    return run
 
 
 def _fill(folder: Path, run: RunFolder) -> float:

@@ -114,6 +114,25 @@ class RunFolder:
         run._cut_back()
         return run
 
+    @classmethod
+    def open_finished(cls, path: Path, otherwise: str, incomplete: bool = True) -> "RunFolder":
+        """
+        Args:
+            otherwise: what to do where there is none.
+            incomplete: whether one to which a source never contributed counts.
+
+        Raises:
+            RunFolderError: there is no run in the folder, or it is not finished; or as `open`.
+            ServiceError: as `open`.
+        """
+        run = cls.open(path) if (path / STATE).exists() else None
+        if run is None:
+            raise RunFolderError(f"{path}: no such run. {otherwise}")
+        if run.state.status == "done" or (incomplete and run.state.status == "incomplete"):
+            return run
+        run.close()
+        raise RunFolderError(f"{path}: is not finished, {run.state.completed} steps are done. {otherwise}")
+
     @property
     def sources(self) -> list[str]:
         return sorted(site for site, role in self.state.sites.items() if role is Role.SOURCE)

@@ -25,9 +25,11 @@ LATE_NEAR, EARLY_NEAR = 60.0, 3.0  # a Date header can be two seconds old
 
 
 class Level(StrEnum):
+    """Of a finding, of a doctor or of a check."""
+
     PASS = "PASS"
-    WARN = "WARN"
-    FAIL = "FAIL"
+    WARN = "WARN"  # a person decides
+    FAIL = "FAIL"  # a run would stop at it, or give figures that mean nothing
 
 
 @dataclass(frozen=True)

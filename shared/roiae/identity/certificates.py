@@ -39,6 +39,15 @@ def certificate_key(certificate: x509.Certificate, where: object) -> PublicKey:
     return key
 
 
+def certificate_names(certificate: x509.Certificate) -> list[str]:
+    """Hosts and addresses that it is for."""
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    return [str(name.value) for name in names]
+
+
 def ca_fingerprint(pem: bytes) -> str:
     """SHA-256 of the certificate's DER in groups of four upper-case hex digits: `9F02:41AB:…`."""
     digest = load_certificate(pem, "the CA's certificate").fingerprint(hashes.SHA256()).hex().upper()

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from roiae_client.checks.findings import Finding
+from roiae_client.checks.findings import CheckFinding
 from roiae_client.checks.survey import survey
 
-Found = Callable[[Path], dict[str, Finding]]
+Found = Callable[[Path], dict[str, CheckFinding]]
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def cache_dir(tmp_path: Path) -> Path:
 def found(cache_dir: Path) -> Found:
     """The findings of a survey that found something, by code."""
 
-    def look(folder: Path) -> dict[str, Finding]:
+    def look(folder: Path) -> dict[str, CheckFinding]:
         result = survey(folder, image_size=192, cache_dir=cache_dir)
         return {finding.code: finding for finding in result.findings if finding.count}
 

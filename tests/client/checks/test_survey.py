@@ -10,11 +10,12 @@ from PIL import Image
 from pydicom import Dataset
 
 from roiae.config import PrivacyConfig
+from roiae.console.doctor import Level
 from roiae.data.dicom import read_header
 from roiae.data.phantom import SCANNERS, draw_phantom, write_hospital
 from roiae.data.site_data import SiteData
 from roiae.errors import DataError, Fault
-from roiae_client.checks.findings import RULES, Finding, Level, in_order
+from roiae_client.checks.findings import RULES, CheckFinding, in_order
 from roiae_client.checks.fitness import Needed
 from roiae_client.checks.integrity import identical_pairs, near_pairs
 from roiae_client.checks.page import render
@@ -24,7 +25,7 @@ from tests.conftest import REAL_FRAMES
 from tests.web_page import Page, assert_loads_nothing, assert_readable_by_ear
 
 ROOT = Path(__file__).parents[3]
-Found = Callable[[Path], dict[str, Finding]]
+Found = Callable[[Path], dict[str, CheckFinding]]
 
 
 def test_the_documentation_lists_every_code_with_its_level() -> None:
@@ -84,7 +85,8 @@ def test_json_tells_lines_and_no_name(site: Path, found: Found) -> None:
 
 
 def test_the_gravest_findings_come_first() -> None:
-    findings = in_order([Finding("text", 1, (2,)), Finding("unreadable", 1, (3,)), Finding("unreadable", 1, (4,))])
+    given = [("text", 2), ("unreadable", 3), ("unreadable", 4)]
+    findings = in_order([CheckFinding(code, 1, (line,)) for code, line in given])
     assert [(f.code, f.count) for f in findings] == [("unreadable", 2), ("text", 1)]
 
 
@@ -138,9 +140,9 @@ def test_unusable_frames_are_a_warning_exactly_where_a_run_sets_them_aside(site:
 
 
 def test_a_swapped_box_that_fits_its_frame_is_never_set_aside(site: Path) -> None:
-    aside, kept = Finding("roi-swapped", 1, (2,), set_aside=True), Finding("roi-swapped", 1, (3,))
+    aside, kept = CheckFinding("roi-swapped", 1, (2,), set_aside=True), CheckFinding("roi-swapped", 1, (3,))
     assert [aside.level, kept.level, aside.joined(kept).level] == [Level.WARN, Level.FAIL, Level.FAIL]
-    assert aside.joined(Finding("roi-swapped")).level is Level.WARN
+    assert aside.joined(CheckFinding("roi-swapped")).level is Level.WARN
 
 
 def test_the_page_says_whether_the_data_are_ready(site: Path, cache_dir: Path) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from pydicom.data import get_testdata_file
 
-from roiae_client.checks.findings import RULES, Finding
+from roiae_client.checks.findings import RULES, CheckFinding
 from tests.files import HEADER, region
 
 SMALL_SITE = {"few-subjects", "few-frames"}  # what every folder of twelve frames is told
@@ -345,7 +345,7 @@ HEADERS = {"header-identity", "identity-not-removed"}  # the bundled objects nam
 
 @pytest.mark.parametrize("name", ZOO)
 def test_each_kind_of_broken_data_has_its_finding(
-    site: Path, tmp_path: Path, found: Callable[[Path], dict[str, Finding]], name: str
+    site: Path, tmp_path: Path, found: Callable[[Path], dict[str, CheckFinding]], name: str
 ) -> None:
     spoil, expected = ZOO[name]
     spoil(site)

@@ -50,7 +50,7 @@ def test_a_folder_with_something_in_it_is_left_alone(make_run: MakeRun, roiae_se
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine"]
 
 
-@pytest.mark.parametrize(("name", "message"), [("none", "is no run"), ("begun", "is not finished")])
+@pytest.mark.parametrize(("name", "message"), [("none", "no such run"), ("begun", "is not finished")])
 def test_only_a_finished_run_is_exported(
     make_run: MakeRun, roiae_server: Command, tmp_path: Path, name: str, message: str
 ) -> None:
