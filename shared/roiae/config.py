@@ -4,9 +4,8 @@ A file, a shipped preset and `--set key=value` name the same dotted keys (`phase
 written to its `config.yaml`, and that file is itself a valid configuration.
 """
 
-import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from roiae.errors import ConfigError
+from roiae.schema_errors import explained, kind_of
 
 IMAGE_SIZE_STEP = 32  # the encoder halves five times
 LOSS_TERMS = ("ms_ssim", "roi_l1", "roi_edge")  # the names of roiae.method.losses.TERMS, without loading torch
@@ -200,7 +200,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     if settings is None:
         raise ConfigError(f"{path}: is empty. Leave --config out for the defaults, or name at least one key.")
     if not isinstance(settings, dict):
-        raise ConfigError(f"{path}: expected `key: value` lines, found {_kind(settings)}.")
+        raise ConfigError(f"{path}: expected `key: value` lines, found {kind_of(settings)}.")
     return settings
 
 
@@ -239,10 +239,8 @@ def build_config(settings: Mapping[str, Any]) -> RunConfig:
     try:
         return RunConfig.model_validate(merge(defaults, settings))
     except ValidationError as error:
-        problems: dict[str, list[Any]] = {}  # by key: a value that fits no member of a union has one problem a member
-        for problem in error.errors():
-            problems.setdefault(_key_of(problem["loc"]), []).append(problem)
-        raise ConfigError("\n".join(_explain(key, found) for key, found in problems.items())) from None
+        known = [key for key, _, _ in fields()]
+        raise ConfigError("\n".join(explained(error, known, "docs/CONFIGURATION.md lists them."))) from None
 
 
 def differences(given: Mapping[str, Any], existing: RunConfig) -> list[str]:
@@ -279,45 +277,3 @@ def descriptions(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[s
             yield from descriptions(field.annotation, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", field.description or ""
-
-
-def _key_of(location: Sequence[int | str]) -> str:
-    """The dotted key, without the members of a union that pydantic names behind it."""
-    key = ""
-    for part in map(str, location):
-        dotted = f"{key}.{part}" if key else part
-        if key and any(name == key for name, _, _ in fields()):
-            return key
-        key = dotted
-    return key
-
-
-def _explain(key: str, problems: Sequence[Any]) -> str:
-    if problems[0]["type"] == "extra_forbidden":
-        near = _nearest(key)
-        return f"{key}: no such setting. " + (f"Did you mean {near}?" if near else "docs/CONFIGURATION.md lists them.")
-    expected = " or ".join(
-        str(problem["msg"]).removeprefix("Value error, ").removeprefix("Input should be ").removeprefix("a valid ")
-        for problem in problems
-    )
-    if problems[0]["type"] == "model_type":
-        expected = "a mapping of settings"
-    return f"{key}: expected {expected}; found {_kind(problems[0]['input'])}."
-
-
-def _nearest(key: str) -> str | None:
-    """The known key, or section, that an unknown one most likely meant."""
-    known = [name for name, _, _ in fields()]
-    sections = {name.rpartition(".")[0] for name in known} - {""}
-    whole = difflib.get_close_matches(key, [*known, *sections], n=1, cutoff=0.75)
-    leaves = {name.rpartition(".")[2]: name for name in reversed(known)}
-    leaf = difflib.get_close_matches(key.rpartition(".")[2], leaves, n=1, cutoff=0.75)
-    return whole[0] if whole else leaves[leaf[0]] if leaf else None
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, dict):
-        return "a mapping"
-    if isinstance(value, list):
-        return "a list"
-    return f"{value!r}"

@@ -1,14 +1,14 @@
 """`site.yaml`: what a hospital has decided about its own part; nothing that a coordinator sends can change it."""
 
-import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from roiae.config import Device, MinimumConfig, PrivacyConfig, Role, descriptions, flatten, read_settings
 from roiae.errors import ConfigError
 from roiae.identity.kit import Name
+from roiae.schema_errors import explained
 from roiae.wire.envelope import Digest
 
 SITE_CONFIG = "site.yaml"
@@ -149,22 +149,22 @@ def read_site_config(folder: Path) -> SiteConfig:
     try:
         config = SiteConfig.model_validate(settings)
     except ValidationError as error:
-        problems = "; ".join(map(_explained, error.errors()))
-        raise ConfigError(f"{path}: {problems}. docs/HOSPITAL.md lists the settings.") from None
+        raise ConfigError(f"{path}: " + "\n  ".join(_explained(error))) from None
     bundle = (folder / config.ca_bundle).resolve() if config.ca_bundle else None
     return config.model_copy(update={"data": (folder / config.data).resolve(), "ca_bundle": bundle})
 
 
-def _explained(problem: Any) -> str:
-    key = ".".join(map(str, problem["loc"]))
-    if key in REPLACED:
-        return f"{key}: is no longer a setting; {REPLACED[key]}"
-    if problem["type"] == "extra_forbidden":
-        known = [name for name, _ in descriptions(SiteConfig)]
-        near = difflib.get_close_matches(key, known, 1)
-        return f"{key}: no such setting" + (f"; did you mean {near[0]}?" if near else "")
-    if key.startswith("limits.start_models.") and problem["type"] == "string_pattern_mismatch":
-        return f"{key}: expected a digest of 64 letters and digits, as log/executor.log and the ledger have it"
-    if problem["input"] is None and key.startswith("limits."):
-        return f"{key}: no limit is switched off; expected a value, a large one where it should stop nothing"
-    return f"{key}: {problem['msg']}"
+def _explained(error: ValidationError) -> list[str]:
+    """A line for each setting; of some that are often written otherwise, what to write instead."""
+    known = [name for name, _ in descriptions(SiteConfig)]
+    lines = []
+    for line in explained(error, known, "docs/HOSPITAL.md lists the settings."):
+        key = line.partition(":")[0]
+        if key in REPLACED:
+            line = f"{key}: is no longer a setting; {REPLACED[key]}"
+        elif key.startswith("limits.start_models"):
+            line = f"{key}: expected digests of 64 letters and digits, as log/executor.log and the ledger have them"
+        elif key.startswith("limits.") and line.endswith("found None."):
+            line = f"{key}: no limit is switched off; expected a value, a large one where it should stop nothing"
+        lines.append(line)
+    return lines

@@ -22,6 +22,7 @@ from roiae.files import write_atomically
 from roiae.folders import new_folder, require_folder
 from roiae.identity.keys import SiteKeys, require_private_mode
 from roiae.identity.kit import PROTOCOL, Host, Kit, Name, Port, pack_kit
+from roiae.schema_errors import explained
 from roiae.wire.signed_request import RequestSigner
 from roiae_server.enrolment.authority import (
     CA_CERTIFICATE,
@@ -295,5 +296,7 @@ def _check_config(settings: Mapping[str, Any], where: Path | str) -> Coordinator
     try:
         return CoordinatorConfig.model_validate(settings)
     except ValidationError as error:
-        problems = (f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
-        raise ConfigError(f"{where}: " + "; ".join(problems).replace("Value error, ", "expected ") + ".") from None
+        known = [name for name, _ in descriptions(CoordinatorConfig)]
+        raise ConfigError(
+            f"{where}: " + "\n  ".join(explained(error, known, "`roiae-server init` wrote them all."))
+        ) from None

@@ -4,8 +4,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from roiae.config import read_settings
+from roiae.config import descriptions, read_settings
 from roiae.errors import ConfigError
+from roiae.schema_errors import explained
 
 REPLY_BYTES = 2**20  # of a reply, until a run says what its own weigh: a handshake's is a few hundred bytes
 
@@ -52,5 +53,6 @@ def read_gateway_settings(path: Path) -> GatewaySettings:
     try:
         return GatewaySettings.model_validate(read_settings(path))
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, found['loc']))}: {found['msg']}" for found in error.errors())
-        raise ConfigError(f"{path}: {problems}. Expected the settings that `roiae-server start` writes.") from None
+        known = [name for name, _ in descriptions(GatewaySettings)]
+        problems = explained(error, known, "`roiae-server start` writes this file.")
+        raise ConfigError(f"{path}: " + "\n  ".join(problems)) from None

@@ -60,9 +60,9 @@ def test_what_a_site_asks_for_behind_every_number_comes_from_its_limits() -> Non
 @pytest.mark.parametrize(
     ("limits", "said"),
     [
-        ("max_batchsize: 3", r"limits\.max_batchsize: no such setting; did you mean limits\.min_batch_size\?"),
-        ("start_models: [7602]", r"limits\.start_models\.0: "),
-        ("start_models: ['7602']", r"expected a digest of 64 letters and digits"),
+        ("max_batchsize: 3", r"limits\.max_batchsize: no such setting. Did you mean limits\.min_batch_size\?"),
+        ("start_models: [7602]", r"limits\.start_models: expected digests"),
+        ("start_models: ['7602']", r"expected digests of 64 letters and digits"),
         ("max_update_norm: null", r"limits\.max_update_norm: no limit is switched off; expected a value"),
     ],
 )
