@@ -30,7 +30,7 @@ from roiae.wire.contract import Arrays, TrainTask
 # there: one update then shows pixels (docs/PRIVACY.md). So what is small is dropped, far above an epsilon that is
 # smaller still. Of honest gradients that is one number in a hundred thousand.
 MIN_GRADIENT, EPSILON = 1e-10, 1e-12
-# In such weights nearly every gradient number is below QUIET, from the first step on; in honest ones 0.3 % at most.
+# In such weights 29 % of the gradient and more is below QUIET, from the first step on; in honest ones 0.4 % at most.
 # An honest network can fall silent in its first round and wake again: in 2 of 84, for 3 of 33 and 7 of 30 steps.
 QUIET = 1e-8
 _LOOKED_AT = 8  # one step of so many, by chance, so that no weights can be made for those that are not; and the first
