@@ -37,9 +37,8 @@ STEADY = 20  # frames; over fewer, a mean swings more, by the square root of how
 # weights had passed the real ones after two passes, and had 0.50 and 0.48 after ten, 500 steps over all frames of the
 # manifest. Sixteen frames in batches of eight have made 24 steps in twelve passes, and have learned nothing yet.
 SIGHTED_STEPS, SIGHTED_PASSES = 500, 40  # after either, weights have to do better than one picture for all frames
-MAX_QUIET = (
-    0.1  # of a step's gradient: 0.004 at most on real frames, 0.07 on noise; 0.29 and more in weights made by hand
-)
+# Of a step's gradient, 0.004 at most on real frames and 0.07 on noise; 0.29 and more in weights made by hand.
+MAX_QUIET = 0.1
 LARGEST_INITIAL = 1.0  # number of any initialisation: the scale of a norm
 
 
