@@ -1,4 +1,4 @@
-"""Frames and models to measure with: no disk, no phantoms, the same every time."""
+"""Frames and models to measure with: no disk, the same every time."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from roiae.config import MinimumConfig, ModelConfig, PrivacyConfig, Role, RunConfig
+from roiae.data.phantom import SCANNERS, draw_phantom
 from roiae.data.site_data import FrameSet, SiteData
 from roiae.method.hardware import resolve
 from roiae.method.model import Autoencoder
@@ -46,8 +47,16 @@ def mapped(file: Path, frames: int) -> FrameSet:
     )
 
 
+def phantoms(frames: int, first: int) -> FrameSet:
+    """Frames that a network learns from: a site sends nothing whose gradient has died, as smooth noise lets it."""
+    drawn = [draw_phantom(SCANNERS[0], first + number) for number in range(frames)]
+    subjects = tuple(f"S{first + number}" for number in range(frames))
+    shown, rois = np.stack([one.frame for one in drawn]), np.array([one.roi for one in drawn])
+    return FrameSet(shown, rois, subjects, np.full((frames, 2), drawn[0].mm_per_px), np.ones((frames, 2)))
+
+
 def site(name: str, train: int, validation: int, state: Path) -> Site:
-    data = SiteData(frame_set(train), frame_set(validation), (), fingerprint=name)
+    data = SiteData(phantoms(train, 0), phantoms(validation, train), (), fingerprint=name)
     return Site(name, Role.SOURCE, data, PrivacyConfig(), state / name, minimum=MinimumConfig(frames=1, subjects=1))
 
 
