@@ -52,6 +52,17 @@ def test_nothing_that_is_installed_draws_with_matplotlib(package: str) -> None:
     assert files_that_import(package, "matplotlib") == set()
 
 
+@pytest.mark.parametrize("package", sorted(PACKAGES))
+def test_commands_print_lines_by_one_function(package: str) -> None:
+    others = {
+        f"{path.name}:{node.lineno}"
+        for path in PACKAGES[package].rglob("commands/*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("print", "typer.echo", "typer.secho")
+    }
+    assert others == set(), "use roiae.console.terminal.say"
+
+
 def test_the_coordinators_command_alone_opens_the_lab() -> None:
     assert files_that_import("roiae_client", "roiae_lab") == set()
     assert files_that_import("roiae_server", "roiae_lab") == {"cli.py"}

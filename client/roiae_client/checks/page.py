@@ -98,12 +98,13 @@ def _jpeg(frame: NDArray[np.uint8], roi: NDArray[np.int64]) -> str:
 
 
 def _charts(reading: Reading, facts: Facts, side: int) -> list[Chart]:
-    """Intensity, ROI size and ROI position."""
+    """Intensity, ROI size and where the ROI lies."""
     shares = np.log10(np.maximum(facts.histogram / facts.histogram.sum(), 1e-7)).tolist()
     axes = Axes((0.0, 255.0), padded(shares))
     line = path_of([axes.at(level, share) for level, share in enumerate(shares)])
-    text = f"Logarithm of the share of pixels by grey level, from {min(shares):.1f} to {max(shares):.1f}."
-    intensity = Chart("Intensity", text, "grey level", axes.x_ticks(), axes.y_ticks(), (Mark("", 0, line),))
+    title = "Intensity: share of pixels, log₁₀"
+    text = f"{title}, by grey level: from {min(shares):.1f} to {max(shares):.1f}."
+    intensity = Chart(title, text, "grey level", axes.x_ticks(), axes.y_ticks(), (Mark("", 0, line),))
 
     rois = reading.rois(side)
     shown = rois[np.linspace(0, len(rois) - 1, min(len(rois), _MAX_DOTS)).astype(int)].astype(float)

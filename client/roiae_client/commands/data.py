@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from roiae.console.terminal import say
 from roiae.errors import DataError
 from roiae_client.intake.records import Unit
 
@@ -64,10 +65,10 @@ def check(
     if own:
         record_check(folder, found.reading.fingerprint if found.passed and found.reading else None)
     if as_json:
-        print(json.dumps({"findings": [finding.as_json() for finding in found.findings]}, indent=1))
+        say(json.dumps({"findings": [finding.as_json() for finding in found.findings]}, indent=1))
     else:
         _print_table(Console(), found)
-        print(f"{page}: the frames and what was found. It shows patients and stays here.")
+        say(f"{page}: the frames and what was found. It shows patients and stays here.")
     if not found.passed:
         failed = [f"  {f.code}: {note}" for f in found.findings if f.level == "FAIL" for note in f.notes or f.first]
         raise DataError(f"{folder}: what would stop a run was found.\n" + "\n".join(failed[:_LISTED]))
@@ -126,7 +127,7 @@ def import_frames(
         )
     _print_outcome(outcome)
     roi = f" with ROI {outcome.label}" if outcome.label else ""
-    print(f"{to}: {outcome.imported} frames{roi}. Next: roiae-client check {shlex.quote(str(to))}")
+    say(f"{to}: {outcome.imported} frames{roi}. Next: roiae-client check {shlex.quote(str(to))}")
 
 
 def _needed(site: "SiteConfig") -> "Needed":
@@ -157,16 +158,16 @@ def _print_table(console: "Console", found: "Survey") -> None:
     console.print(table, highlight=False)
     for finding in (finding for finding in found.findings if finding.count):
         about_the_site = "" if finding.lines else f" ({'; '.join(finding.notes)})"
-        print(f"{finding.code}: {RULES[finding.code].means}{about_the_site}. What to do: {finding.remedy}")
+        say(f"{finding.code}: {RULES[finding.code].means}{about_the_site}. What to do: {finding.remedy}", console)
 
 
 def _print_outcome(outcome: "Outcome") -> None:
     for note in outcome.notes:
-        print(note)
+        say(note)
     for name, reason in outcome.set_aside[:_LISTED]:
-        print(f"set aside: {name}: {reason}")
+        say(f"set aside: {name}: {reason}")
     if len(outcome.set_aside) > _LISTED:
-        print(f"… and {len(outcome.set_aside) - _LISTED} more; import.csv has them all")
+        say(f"… and {len(outcome.set_aside) - _LISTED} more; import.csv has them all")
 
 
 def _default_page(folder: Path, own: bool) -> Path:

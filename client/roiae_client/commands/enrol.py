@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from roiae.console.terminal import say
 from roiae_client.folder.hospital_folder import HospitalFolder
 from roiae_client.folder.site_config import SITE_CONFIG
 
@@ -26,7 +27,7 @@ def init(
 ) -> None:
     """Make a hospital's folder: its settings and its keys. Nothing is sent anywhere."""
     site, typed = HospitalFolder.create(folder, name, data), shlex.quote(str(folder))
-    typer.echo(
+    say(
         f"{folder} is ready. The private keys in it never leave this machine. The fingerprint of both keys:\n"
         f"\n  {site.fingerprint}\n"
         "\nNext:\n"
@@ -45,7 +46,7 @@ def join(
 ) -> None:
     """Accept a coordinator's kit, if it is the coordinator's and for this hospital. Nothing is sent anywhere."""
     joined, typed = HospitalFolder.open(folder).join(kit, ca_fingerprint), shlex.quote(str(folder))
-    typer.echo(
+    say(
         f"{joined.site} has joined the federation {joined.federation} at {joined.address} as {joined.role}.\n"
         "\nNext:\n"
         f"1. roiae-client check {typed}    # every image, as a run would read it\n"
@@ -60,7 +61,7 @@ def rotate(folder: Folder) -> None:
     site.rotate()
     role = site.config.role or "source|held-out"
     name, typed = site.config.name, shlex.quote(str(folder))
-    typer.echo(
+    say(
         "The old keys are gone. The fingerprint of the new ones:\n"
         f"\n  {site.fingerprint}\n"
         "\nNext:\n"

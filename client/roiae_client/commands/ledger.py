@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from roiae.console.terminal import say
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -56,22 +58,20 @@ def ledger(
         refusals += line.reason != ""
         turned_away += line.turned_away
         claims += [line.claimed] if line.claimed else []
-    console = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else _WIDTH)
     if not verify:
-        console.print(_table(shown))
-    console.print(f"{answers} answers and {refusals} refusals, {decimal(leaving)} of arrays and numbers in all.")
+        console = Console(markup=False, emoji=False, width=None if sys.stdout.isatty() else _WIDTH)
+        console.print(_table(shown), highlight=False, soft_wrap=True)
+    say(f"{answers} answers and {refusals} refusals, {decimal(leaving)} of arrays and numbers in all.")
     if turned_away:
-        console.print(f"{turned_away} more requests were turned away without a line: nobody vouched for them.")
+        say(f"{turned_away} more requests were turned away without a line: nobody vouched for them.")
     if claims:
-        console.print(f"{len(claims)} times {claims[-1].unknown}.")
+        say(f"{len(claims)} times {claims[-1].unknown}.")
     if reader.unfinished:
-        console.print("The last line is unfinished: it is being written, or its reply never left.")
+        say("The last line is unfinished: it is being written, or its reply never left.")
     if verify:
         seen = reader.acknowledged.lines
-        console.print(
-            f"Every line is as it was written. The coordinator has acknowledged {seen} of {reader.head.lines}."
-        )
-    console.print(f"Head, to compare with what the coordinator has: line {reader.head.lines}, {reader.head.hash}")
+        say(f"Every line is as it was written. The coordinator has acknowledged {seen} of {reader.head.lines}.")
+    say(f"Head, to compare with what the coordinator has: line {reader.head.lines}, {reader.head.hash}")
 
 
 def _table(lines: "Iterable[Line]") -> "Table":

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from roiae.console.terminal import say
 from roiae.errors import SetupError
 
 PAGE = "report.html"
@@ -57,4 +58,4 @@ def report(
         write_private(page, content.encode())
     except OSError as error:
         raise SetupError(f"{page}: cannot be written ({error.strerror}). Give --html another place.") from error
-    print(f"{page}: {len(readings)} frames and what the model makes of them. It shows patients and stays here.")
+    say(f"{page}: {len(readings)} frames and what the model makes of them. It shows patients and stays here.")

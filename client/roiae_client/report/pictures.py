@@ -14,7 +14,7 @@ from roiae.method.nt import find_borders
 from roiae.method.training import to_device
 from roiae_client.report.readings import FrameReading
 
-MARGIN = 6  # px round the ROI where it is enlarged
+MARGIN = 6  # px round the ROI where it is enlarged, and between the frame and that
 _BOX, _BORDERS = (255, 200, 0), (0, 220, 255)
 
 Panel = NDArray[np.float32]  # [S, S], intensity in [0, 1]
@@ -61,9 +61,9 @@ def panel(image: Panel, box: tuple[int, int, int, int], dots: bool) -> Image.Ima
         for rows in (found.upper, found.lower):
             for x, y in zip((found.columns + x0 - left + 0.5) * scale, (rows + y0 - top + 0.5) * scale, strict=True):
                 draw.ellipse((x - 1, y - 1, x + 1, y + 1), fill=_BORDERS)
-    both = Image.new("RGB", (whole.width, whole.height + zoom.height))
+    both = Image.new("RGB", (whole.width, whole.height + MARGIN + zoom.height), "white")
     both.paste(whole, (0, 0))
-    both.paste(zoom, (0, whole.height))
+    both.paste(zoom, (0, whole.height + MARGIN))
     return both
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from roiae.config import Role
+from roiae.console.terminal import say
 from roiae.identity.certificates import ca_fingerprint, days_left
 from roiae.identity.keys import read_public
 from roiae.identity.kit import address_of
@@ -39,7 +40,7 @@ def init(
 ) -> None:
     """Make a coordinator's folder: a CA of its own, the server's certificate, the configuration of a run."""
     coordinator = CoordinatorFolder.create(folder, host, port, name)
-    typer.echo(
+    say(
         f"{folder} is ready for {address_of(coordinator.config.host, port)}.\n"
         "It holds the CA's private key: keep it to yourself, and back it up.\n"
         "The CA's fingerprint, which you will read to each hospital over the telephone:\n"
@@ -67,7 +68,7 @@ def add_site(
     keys, comment = read_public(public_key)
     site = name or comment
     kit = (coordinator.replace_keys if replace else coordinator.add_site)(site, role, keys)
-    typer.echo(
+    say(
         f"{site} is enrolled as {role}.\n"
         "\nCompare over the telephone, on a number you knew before: the hospital reads the first, you the second.\n"
         f"\n  the keys {keys.fingerprint}"
@@ -82,7 +83,7 @@ def add_site(
 def remove_site(folder: Folder, name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
     """Revoke a hospital's keys at once; no other hospital is touched."""
     role = CoordinatorFolder.open(folder).remove_site(name).role
-    typer.echo(
+    say(
         f"{name} is removed, and its keys are refused from now on. What it contributed to completed rounds stays in "
         "the model.\n"
         "\nNext:\n"
@@ -98,9 +99,9 @@ def sites(folder: Folder) -> None:
     rows += [(name, str(site.role), site.keys.fingerprint, f"{site.added}") for name, site in enrolled.items()]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     sources = sum(site.role is Role.SOURCE for site in enrolled.values())
-    typer.echo(
+    say(
         f"\nNext: roiae-server add-site {_typed(folder)} NAME.pub --role source   "
         f"# a run needs two sources, here are {sources}"
         if sources < 2
@@ -121,7 +122,7 @@ def renew(
         return
     coordinator.renew()
     server, ca = (days_left(path.read_bytes()) for path in (coordinator.server_certificate, coordinator.ca_certificate))
-    typer.echo(
+    say(
         f"The certificate for {coordinator.config.host} ({COORDINATOR}) is good for {server} days, the CA for {ca}.\n"
         "\nNext: a coordinator that is running takes it up when it is started again; the run goes on where it was:\n"
         f"  roiae-server stop {_typed(folder)}\n"
@@ -131,7 +132,7 @@ def renew(
 
 def _renew_request_key(coordinator: CoordinatorFolder) -> None:
     number = coordinator.renew_request_key()
-    typer.echo(
+    say(
         f"Request key {number} signs requests from the next start on, and the one before it is gone. No hospital needs "
         "a new kit.\nEach refuses the old key once it has seen a request that is signed with the new one.\n"
         "\nNext: start a coordinator that is running again; the run goes on where it was:\n"
@@ -147,7 +148,7 @@ def backup(
     from roiae_server.service.backup import backup as write_backup
 
     write_backup(CoordinatorFolder.open(folder), to)
-    typer.echo(
+    say(
         f"{to} is written. It holds the private keys of the CA and of requests: whoever has it can pass for "
         "this coordinator, so keep it as you keep DIR.\n"
         "\nNext: to restore it, on this machine or another, into a new folder:\n"

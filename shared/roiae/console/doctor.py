@@ -15,6 +15,7 @@ from cryptography import x509
 from rich.console import Console
 from rich.text import Text
 
+from roiae.console.terminal import say
 from roiae.errors import DoctorError
 
 EXPIRES_SOON = 30  # days
@@ -66,10 +67,10 @@ def conclude(findings: Iterable[Finding], console: Console, next_step: str) -> N
         line = Text.assemble((finding.level, colours[finding.level]), " ", finding.what)
         console.print(line, soft_wrap=True)
         if finding.fix:
-            console.print(Text(f"     → {finding.fix}"), soft_wrap=True)
+            say(f"     → {finding.fix}", console)
     if failures:
         raise DoctorError(f"{failures} of the checks failed. Mend what FAIL names, then run doctor again.")
-    console.print(Text(f"Next: {next_step}"), soft_wrap=True)
+    say(f"Next: {next_step}", console)
 
 
 def check_versions() -> Finding:
